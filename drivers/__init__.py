@@ -1,0 +1,1 @@
+"""Drivers: one module an instrument, one line in DRIVERS."""

@@ -1,0 +1,1 @@
+"""Neware BTS 8 multichannel cyclers, XML over TCP."""

@@ -1,0 +1,1 @@
+"""Alarm rules and what becomes of an alarm."""

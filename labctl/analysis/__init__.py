@@ -1,0 +1,1 @@
+"""Pure electrochemistry: cycles, dQ/dV and what else is computed from records."""

@@ -1,0 +1,1 @@
+"""The engine: runs Programs on Channels and journals what happens."""

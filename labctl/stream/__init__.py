@@ -1,0 +1,1 @@
+"""The stream: topics, batches, publisher and the embedded broker."""

@@ -1,0 +1,1 @@
+"""The recipe language: what a person writes, and how it becomes a Program."""
