@@ -77,6 +77,11 @@ class ConstantCurrentConstantVoltage(
 Control: TypeAlias = Rest | ConstantCurrent | ConstantVoltage | ConstantCurrentConstantVoltage
 
 
+def technique_of(control: Control) -> str:
+    """The technique's name, as drivers declare it and the archive keeps it."""
+    return str(control.__struct_config__.tag)
+
+
 class RecordRule(msgspec.Struct, frozen=True):
     """Record when any change since the last record is reached; infinity switches a rule off."""
 

@@ -1,0 +1,105 @@
+"""The states of a run, as one table. An illegal pair raises; the diagram in docs comes from here.
+
+Rules:
+- what will be done is journalled before it is done, so every state that sends something to an
+  instrument (ARMING, STARTING, STOPPING) can be entered again after a crash;
+- nothing leaves an ended state;
+- HELD waits for a person: a run never leaves it by itself.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from labctl.errors import CommandError
+
+
+class RunState(enum.StrEnum):
+    CREATED = "created"
+    ARMING = "arming"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    HELD = "held"
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    TRIPPED = "tripped"
+    FAILED = "failed"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over for good."""
+        return self in ENDED
+
+
+ENDED = frozenset({RunState.COMPLETED, RunState.STOPPED, RunState.TRIPPED, RunState.FAILED})
+
+
+class Trigger(enum.StrEnum):
+    ARM = "arm"
+    ARMED = "armed"
+    REFUSED = "refused"
+    """The instrument would not take or begin the program."""
+    STARTED = "started"
+    STOP = "stop"
+    """A person asked, or a limit was passed on the host's side."""
+    HOLD = "hold"
+    """What was found cannot be explained."""
+    RELEASE = "release"
+    """A person looked and lets the run go on from where it was found."""
+    READ_TO_END = "read to end"
+    """The instrument ended the whole program and every reading is here."""
+    ENDED_EARLY = "ended early"
+    """The instrument stopped before the program's end and every reading is here."""
+    TRIP = "trip"
+    """A limit ended the run and every reading is here."""
+
+
+_S, _T = RunState, Trigger
+
+TRANSITIONS: dict[tuple[RunState, Trigger], RunState] = {
+    (_S.CREATED, _T.ARM): _S.ARMING,
+    (_S.CREATED, _T.STOP): _S.STOPPED,
+    (_S.ARMING, _T.ARMED): _S.STARTING,
+    (_S.ARMING, _T.REFUSED): _S.FAILED,
+    (_S.ARMING, _T.STOP): _S.STOPPED,
+    (_S.ARMING, _T.HOLD): _S.HELD,
+    (_S.STARTING, _T.STARTED): _S.RUNNING,
+    (_S.STARTING, _T.REFUSED): _S.FAILED,
+    (_S.STARTING, _T.HOLD): _S.HELD,
+    (_S.STARTING, _T.STOP): _S.STOPPING,
+    (_S.RUNNING, _T.READ_TO_END): _S.COMPLETED,
+    (_S.RUNNING, _T.ENDED_EARLY): _S.STOPPED,
+    (_S.RUNNING, _T.TRIP): _S.TRIPPED,
+    (_S.RUNNING, _T.STOP): _S.STOPPING,
+    (_S.RUNNING, _T.HOLD): _S.HELD,
+    (_S.STOPPING, _T.READ_TO_END): _S.COMPLETED,
+    (_S.STOPPING, _T.ENDED_EARLY): _S.STOPPED,
+    (_S.STOPPING, _T.TRIP): _S.TRIPPED,
+    (_S.STOPPING, _T.REFUSED): _S.STOPPED,
+    (_S.STOPPING, _T.STOP): _S.STOPPING,
+    (_S.STOPPING, _T.HOLD): _S.HELD,
+    (_S.HELD, _T.RELEASE): _S.RUNNING,
+    (_S.HELD, _T.STOP): _S.STOPPING,
+    (_S.HELD, _T.HOLD): _S.HELD,
+}
+
+
+def next_state(state: RunState, trigger: Trigger) -> RunState:
+    """Where ``trigger`` leads from ``state``.
+
+    Raises:
+        CommandError: the trigger means nothing in that state.
+    """
+    try:
+        return TRANSITIONS[state, trigger]
+    except KeyError:
+        raise CommandError(f"a run that is {state} cannot take {trigger!r}") from None
+
+
+def mermaid() -> str:
+    """The table as a Mermaid state diagram."""
+    lines = ["stateDiagram-v2", f"    [*] --> {RunState.CREATED}"]
+    lines += [f"    {a} --> {b}: {trigger}" for (a, trigger), b in TRANSITIONS.items()]
+    lines += [f"    {state} --> [*]" for state in RunState if state.ended]
+    return "\n".join(lines)

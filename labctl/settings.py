@@ -1,0 +1,133 @@
+"""``labctl.toml``: what one PC of the laboratory is and has. Paths are relative to the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from labctl.clock import clock_from_speed
+from labctl.config import read_toml
+from labctl.errors import ConfigError, Problem, StreamError
+from labctl.stream.connection import MqttConfig
+from labctl.stream.topics import check_node
+
+
+class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The daemon.
+
+    name: of this PC in topics, run names and the archive.
+    data: folder for the journal and the control socket.
+    speed: ``1`` is real time, ``60`` sixty times as fast, ``virtual`` as fast as it can be read;
+        anything but 1 is for simulators only.
+    poll_s: how often a running channel is asked for new readings.
+    """
+
+    name: str = "lab"
+    data: str = "data"
+    speed: str = "1"
+    poll_s: float = 5.0
+
+
+class ArchiveSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The archive. ``url`` is SQLAlchemy's; the path of an SQLite file is relative to this file."""
+
+    url: str = "sqlite:///archive.db"
+    name: str = "main"
+
+
+class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The broker that ``labctl up`` starts: ``none`` where one runs already."""
+
+    kind: Literal["auto", "mosquitto", "amqtt", "none"] = "auto"
+
+
+class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A simulated instrument that ``labctl up`` starts."""
+
+    kind: Literal["neware"]
+    config: str
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file. Keys of an instrument other than ``driver`` are the driver's own."""
+
+    node: NodeSettings = NodeSettings()
+    mqtt: MqttConfig = MqttConfig()
+    archive: ArchiveSettings = ArchiveSettings()
+    broker: BrokerSettings = BrokerSettings()
+    instruments: dict[str, dict[str, Any]] = {}
+    simulators: dict[str, SimulatorSettings] = {}
+    folder: str = ""
+
+    @property
+    def base(self) -> Path:
+        """The folder that relative paths start from."""
+        return Path(self.folder)
+
+    @property
+    def data(self) -> Path:
+        """The node's data folder."""
+        return self.base / self.node.data
+
+    @property
+    def journal(self) -> Path:
+        """The node's journal."""
+        return self.data / "journal.db"
+
+    @property
+    def socket(self) -> Path:
+        """Where the daemon takes commands."""
+        return self.data / "control.sock"
+
+    @property
+    def archive_url(self) -> str:
+        """The archive's address with its path made absolute."""
+        prefix = "sqlite:///"
+        if not self.archive.url.startswith(prefix):
+            return self.archive.url
+        return prefix + str((self.base / self.archive.url.removeprefix(prefix)).resolve())
+
+
+DEFAULT_FILES = (Path("labctl.toml"), Path("/etc/labctl/labctl.toml"))
+
+
+def load_settings(path: Path | None) -> Settings:
+    """The settings in ``path``, or in the first of :data:`DEFAULT_FILES` that exists.
+
+    Raises:
+        ConfigError: no file, or one that does not fit.
+    """
+    if path is None:
+        path = next((candidate for candidate in DEFAULT_FILES if candidate.is_file()), None)
+    if path is None:
+        raise ConfigError(
+            [
+                Problem(
+                    "no configuration: neither labctl.toml in this folder nor "
+                    "/etc/labctl/labctl.toml is there",
+                    suggestion="name one with --config, or write one with 'labctl init'",
+                )
+            ]
+        )
+    settings = msgspec.structs.replace(read_toml(path, Settings), folder=str(path.resolve().parent))
+    problems: list[Problem] = []
+    try:
+        check_node(settings.node.name)
+    except StreamError as error:
+        problems.append(Problem(f"[node] name: {error}", file=str(path)))
+    try:
+        clock_from_speed(settings.node.speed)
+    except ValueError as error:
+        problems.append(Problem(f"[node] speed: {error}", file=str(path)))
+    if settings.node.poll_s <= 0:
+        problems.append(Problem("[node] poll_s must be above 0", file=str(path)))
+    problems += [
+        Problem(f"[instruments.{name}] names no driver", file=str(path))
+        for name, options in settings.instruments.items()
+        if not isinstance(options.get("driver"), str)
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return settings
