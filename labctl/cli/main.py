@@ -1,0 +1,52 @@
+"""``labctl``: one command for technicians, scientists and administrators."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from labctl import __version__
+from labctl.cli import alarms, archive, cells, demo, recipe, runs, services, simulate
+from labctl.cli.common import complain
+from labctl.errors import LabctlError
+
+app = typer.Typer(
+    name="labctl",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    help="Run an electrochemistry laboratory: recipes on instruments, every reading kept, "
+    "retention watched live.",
+)
+app.add_typer(recipe.app, name="recipe")
+app.add_typer(cells.app, name="cell")
+app.add_typer(runs.app, name="run")
+app.add_typer(alarms.app, name="alarms")
+app.add_typer(archive.app, name="archive")
+app.add_typer(simulate.app, name="simulate")
+app.command()(runs.status)
+app.command()(services.up)
+app.command()(services.daemon)
+app.command()(services.broker)
+app.command()(demo.demo)
+
+
+@app.callback()
+def labctl(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Run an electrochemistry laboratory."""
+    if version:
+        typer.echo(f"labctl {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; an error that labctl foresaw is one clear message and exit code 1."""
+    try:
+        app()
+    except LabctlError as error:
+        complain(error)
+        sys.exit(1)

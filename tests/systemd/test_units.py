@@ -1,0 +1,48 @@
+"""The systemd units say what systemd understands, and leave little open to attack."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+UNITS = sorted((Path(__file__).parents[2] / "systemd").glob("*.service"))
+LARGEST_EXPOSURE = 1.3
+
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not on this machine"
+)
+
+
+def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["systemd-analyze", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_there_are_units() -> None:
+    assert [unit.name for unit in UNITS] == ["labctl-archive.service", "labctl-daemon.service"]
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_a_unit_is_silent_under_verify(unit: Path, tmp_path: Path) -> None:
+    labctl = tmp_path / "labctl"
+    labctl.symlink_to(sys.executable)
+    copy = tmp_path / unit.name
+    copy.write_text(unit.read_text().replace("/opt/labctl/bin/labctl", str(labctl)))
+    done = analyze("verify", str(copy))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_a_unit_is_hardened(unit: Path) -> None:
+    done = analyze("security", "--offline=true", str(unit))
+    exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert exposure, done.stderr
+    assert float(exposure[1]) <= LARGEST_EXPOSURE
