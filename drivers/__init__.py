@@ -1,1 +1,80 @@
 """Drivers: one module an instrument, one line in DRIVERS."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any
+
+import msgspec
+
+from labctl.clock import Clock
+from labctl.drivers.base import Sequencer
+from labctl.errors import ConfigError, Problem
+
+DRIVERS: dict[str, str] = {
+    "neware_bts": "labctl.drivers.neware_bts.driver:NewareBts",
+}
+"""Kind of instrument, as a configuration names it, and where its class is.
+
+The class has ``Config``, a msgspec Struct of its options, and is made from one of those with the
+instrument's name and the clock. It is imported when it is first needed.
+"""
+
+
+def build_driver(kind: str, options: dict[str, object], *, name: str, clock: Clock) -> Sequencer:
+    """The driver of an instrument, not yet connected. No I/O.
+
+    Raises:
+        ConfigError: there is no such kind, or an option is unknown, missing or wrong.
+    """
+    place = DRIVERS.get(kind)
+    if place is None:
+        raise ConfigError(
+            [
+                Problem(
+                    f"instrument {name!r}: there is no driver {kind!r}",
+                    suggestion=_suggestion(kind, list(DRIVERS)),
+                )
+            ]
+        )
+    module, _, class_name = place.partition(":")
+    driver: Any = getattr(importlib.import_module(module), class_name)
+    built: Sequencer = driver(_checked(driver.Config, options, name), name=name, clock=clock)
+    return built
+
+
+def _checked(config: type[msgspec.Struct], options: dict[str, object], name: str) -> msgspec.Struct:
+    known = {field.name: field for field in msgspec.structs.fields(config)}
+    problems = [
+        Problem(
+            f"instrument {name!r}: there is no option {key!r}",
+            suggestion=_suggestion(str(key), list(known)),
+        )
+        for key in options
+        if key not in known
+    ]
+    problems += [
+        Problem(f"instrument {name!r}: the option {key!r} is missing")
+        for key, field in known.items()
+        if field.required and key not in options
+    ]
+    for key, field in known.items():
+        if key in options:
+            try:
+                msgspec.convert(options[key], field.type)
+            except msgspec.ValidationError as error:
+                problems.append(Problem(f"instrument {name!r}: the option {key!r}: {error}"))
+    if problems:
+        raise ConfigError(problems)
+    try:
+        return msgspec.convert(options, config)
+    except msgspec.ValidationError as error:
+        raise ConfigError([Problem(f"instrument {name!r}: {error}")]) from error
+
+
+def _suggestion(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"there are {', '.join(known)}"

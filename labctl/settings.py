@@ -51,7 +51,8 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole file. Keys of an instrument other than ``driver`` are the driver's own."""
+    """The whole file. Keys of an instrument other than ``driver`` are the driver's own; those that
+    end in ``_dir`` are folders, relative to the file."""
 
     node: NodeSettings = NodeSettings()
     mqtt: MqttConfig = MqttConfig()

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from labctl.cli.init import TEMPLATE
+from labctl.clock import RealClock
+from labctl.drivers import build_driver
 from labctl.errors import ConfigError
 from labctl.settings import load_settings
 
@@ -71,3 +74,15 @@ def test_a_missing_file_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml"):
         load_settings(tmp_path / "nowhere.toml")
+
+
+def test_the_file_that_init_writes_can_be_read_with_its_examples(tmp_path: Path) -> None:
+    text = TEMPLATE.format(name="lab1")
+    assert load_settings(written(tmp_path, text)).node.name == "lab1"
+    uncommented = "".join(
+        line.removeprefix("# ") if re.match(r"# (\[|\w+ = )", line) else line
+        for line in text.splitlines(keepends=True)
+    ).replace('url = "sqlite:///archive.db"\n', "")
+    settings = load_settings(written(tmp_path, uncommented))
+    own = dict(settings.instruments["rack1"])
+    build_driver(str(own.pop("driver")), own, name="rack1", clock=RealClock())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from labctl.cli.common import ConfigOption, out, run
+
+if TYPE_CHECKING:
+    from labctl.model import Cell
 
 app = typer.Typer(no_args_is_help=True, help="Register cells and list them.")
 
@@ -29,18 +32,8 @@ def add(
     """Register a cell, or correct its registration."""
     from labctl.control import Done, RegisterCell, ask
     from labctl.settings import load_settings
-    from labctl.units import cell_from_text
 
-    cell = cell_from_text(
-        name=name,
-        material=material,
-        mass=mass,
-        one_c=one_c,
-        window=window,
-        area=area,
-        parents=tuple(parent or ()),
-        note=note,
-    )
+    cell = _cell(name, material, mass, one_c, window, area, tuple(parent or ()), note)
     settings = load_settings(config)
     done = run(ask(settings.socket, RegisterCell(cell=cell), Done))
     out.print(done.message)
@@ -69,3 +62,44 @@ def list_cells(config: ConfigOption = None) -> None:
             ", ".join(cell.parents),
         )
     out.print(table)
+
+
+def _cell(
+    name: str,
+    material: str,
+    mass: str,
+    one_c: str,
+    window: str,
+    area: str | None,
+    parents: tuple[str, ...],
+    note: str,
+) -> Cell:
+    from labctl.model import Cell
+    from labctl.units import Kind, QuantityError, parse_quantity, parse_range
+
+    option = "--mass"
+    try:
+        active_mass_g = parse_quantity(mass, Kind.MASS)
+        option = "--one-c"
+        one_C_mA_per_g = parse_quantity(one_c, Kind.CURRENT_PER_MASS)
+        option = "--window"
+        lowest_V, highest_V = parse_range(window, Kind.VOLTAGE)
+        option = "--area"
+        area_cm2 = None if area is None else parse_quantity(area, Kind.AREA)
+    except QuantityError as error:
+        hint = f" {error.suggestion}" if error.suggestion else ""
+        raise typer.BadParameter(f"{error}{hint}", param_hint=option) from error
+    try:
+        return Cell(
+            name=name,
+            material=material,
+            active_mass_g=active_mass_g,
+            one_C_mA_per_g=one_C_mA_per_g,
+            safe_voltage_min_V=lowest_V,
+            safe_voltage_max_V=highest_V,
+            area_cm2=area_cm2,
+            parents=parents,
+            note=note,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error

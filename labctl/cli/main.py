@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from labctl import __version__
-from labctl.cli import alarms, archive, cells, demo, recipe, runs, services, simulate
+from labctl.cli import alarms, archive, cells, demo, init, recipe, runs, services, simulate
 from labctl.cli.common import complain
 from labctl.errors import LabctlError
 
@@ -30,6 +30,7 @@ app.command()(runs.status)
 app.command()(services.up)
 app.command()(services.daemon)
 app.command()(services.broker)
+app.command()(init.init)
 app.command()(demo.demo)
 
 

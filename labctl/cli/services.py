@@ -20,25 +20,18 @@ log = logging.getLogger("labctl.up")
 
 def daemon(config: ConfigOption = None) -> None:
     """Own the instruments, run recipes on them, journal and publish. Ends on SIGTERM."""
-    from labctl.daemon import open_daemon
+    from labctl.daemon import run_daemon
     from labctl.settings import load_settings
 
     settings = load_settings(config)
     log_to_stderr()
-
-    async def serve() -> None:
-        async with open_daemon(settings) as opened:
-            ready()
-            await opened.run()
-
-    run_service(serve)
+    run_service(lambda: run_daemon(settings, ready))
 
 
 def broker(
     config: ConfigOption = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="Default: that of the configuration.")] = None,
-    kind: Annotated[str | None, typer.Option(help="auto, mosquitto or amqtt.")] = None,
 ) -> None:
     """Run an MQTT broker for this PC alone: Mosquitto where installed, else the embedded one."""
     import asyncio
@@ -48,7 +41,7 @@ def broker(
 
     settings = load_settings(config)
     log_to_stderr()
-    wanted = kind or settings.broker.kind
+    wanted = "auto" if settings.broker.kind == "none" else settings.broker.kind
 
     async def serve() -> None:
         async with start_broker(

@@ -105,14 +105,27 @@ class Runner:
             except InstrumentError as error:
                 await self._change(Trigger.HOLD, f"{error}")
 
-    async def stop(self, reason: str, command: tuple[str, bytes] | None = None) -> None:
-        """Ask for the run's end; always allowed, and asking twice does no more than asking once."""
+    async def stop(
+        self,
+        reason: str,
+        command: tuple[str, bytes] | None = None,
+        note: Event | None = None,
+    ) -> None:
+        """Ask for the run's end; always allowed, and asking twice does no more than asking once.
+
+        ``command`` and ``note`` are journalled with it: see :class:`Entry`.
+        """
         if self.checkpoint.state.ended:
             return
-        await self._change(Trigger.STOP, reason, cause="stop", command=command)
+        await self._change(Trigger.STOP, reason, cause="stop", command=command, note=note)
         self._poked.set()
 
-    async def release(self, reason: str, command: tuple[str, bytes] | None = None) -> None:
+    async def release(
+        self,
+        reason: str,
+        command: tuple[str, bytes] | None = None,
+        note: Event | None = None,
+    ) -> None:
         """Let a held run go on from where it is found.
 
         Raises:
@@ -122,7 +135,7 @@ class Runner:
             raise CommandError(
                 f"run {self.charter.run} never began on its instrument: stop it and start anew"
             )
-        await self._change(Trigger.RELEASE, reason, command=command)
+        await self._change(Trigger.RELEASE, reason, command=command, note=note)
         self._poked.set()
 
     async def _go_on(self) -> None:
@@ -263,6 +276,7 @@ class Runner:
         *,
         cause: str = "",
         command: tuple[str, bytes] | None = None,
+        note: Event | None = None,
     ) -> None:
         """Take a transition and journal it; a run that ends here ends without an instrument."""
         async with self._changing:
@@ -274,7 +288,7 @@ class Runner:
                 reason=reason,
                 cause=before.cause or cause,
             )
-            events: list[Event] = []
+            events: list[Event] = [] if note is None else [note]
             if checkpoint.state is not before.state or reason != before.reason:
                 events.append(self._state_event(checkpoint, now_s))
             if checkpoint.state.ended:

@@ -1,1 +1,8 @@
-"""Simulated electrochemical cells."""
+"""Simulated electrochemical cells: ``build_cell(CellSpec(...))`` gives one."""
+
+from __future__ import annotations
+
+from labctl.simulators.cells.build import build_cell
+from labctl.simulators.cells.spec import CellSpec, Faults
+
+__all__ = ["CellSpec", "Faults", "build_cell"]

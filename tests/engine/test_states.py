@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +37,8 @@ def test_a_held_run_waits_for_a_person() -> None:
 
 def test_the_diagram_names_every_transition() -> None:
     assert mermaid().count("-->") == len(TRANSITIONS) + 1 + len(ENDED)
+
+
+def test_the_diagram_in_the_documentation_is_that_of_the_table() -> None:
+    architecture = Path(__file__).parents[2] / "docs" / "architecture.md"
+    assert mermaid() in architecture.read_text(encoding="utf-8")

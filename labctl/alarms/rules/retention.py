@@ -1,0 +1,72 @@
+"""Retention: the capacity that is left, compared with what the cell had when it was young.
+
+The reference is the median discharge capacity of the recipe's reference cycles, counted within
+their class; the value is the median of the last comparable cycles over the reference.
+"""
+
+from __future__ import annotations
+
+import statistics
+
+from labctl.alarms.evidence import Evaluation, Evidence, Verdict
+from labctl.analysis.cycles import reference_capacity_Ah, retention
+from labctl.program import RetentionAlarm
+
+NAME = "retention"
+PRIORITY = "medium"
+
+
+def cycles_needed(rule: RetentionAlarm) -> tuple[int, int]:
+    """How many of the first and of the last cycles :func:`evaluate` looks at."""
+    return rule.reference_last, rule.over_cycles
+
+
+def evaluate(rule: RetentionAlarm, evidence: Evidence, *, active: bool) -> Evaluation:
+    """Whether too little is left.
+
+    Args:
+        active: whether the alarm is active now: then it holds until ``clears_at`` is reached.
+    """
+    if evidence.position < rule.reference_last:
+        return Evaluation(Verdict.UNDECIDED)
+    reference_cycles = [
+        one
+        for one in evidence.cycles
+        if rule.reference_first <= one.position <= rule.reference_last
+    ]
+    window = f"{rule.reference_first} to {rule.reference_last}"
+    if not reference_cycles:
+        return Evaluation(
+            Verdict.CANNOT_TELL,
+            f"retention cannot be watched: none of the reference cycles {window} of class "
+            f"{evidence.cycle_class!r} is complete and uninterrupted",
+        )
+    reference_Ah = reference_capacity_Ah([one.discharge_Ah for one in reference_cycles])
+    if not reference_Ah > 0:
+        return Evaluation(
+            Verdict.CANNOT_TELL,
+            f"retention cannot be watched: the reference cycles {window} of class "
+            f"{evidence.cycle_class!r} discharged {reference_Ah:g} Ah",
+        )
+    recent = evidence.cycles[-rule.over_cycles :]
+    if len(recent) < rule.over_cycles:
+        return Evaluation(Verdict.UNDECIDED)
+    value = retention(statistics.median([one.discharge_Ah for one in recent]), reference_Ah)
+    holds = value < (rule.clears_at if active else rule.below)
+    message = (
+        f"retention {value:.1%} of {reference_Ah:.4g} Ah "
+        f"(median of cycles {recent[0].cycle} to {recent[-1].cycle} against the median of cycles "
+        f"{reference_cycles[0].cycle} to {reference_cycles[-1].cycle}); "
+        f"the limit is {rule.below:.1%}"
+    )
+    return Evaluation(
+        Verdict.HOLDS if holds else Verdict.DOES_NOT_HOLD,
+        message,
+        value=value,
+        limit=rule.below,
+        unit="1",
+        reference=reference_Ah,
+        reference_unit="Ah",
+        cycles=tuple(one.cycle for one in recent),
+        reference_cycles=tuple(one.cycle for one in reference_cycles),
+    )

@@ -1,0 +1,164 @@
+"""Samples into the table ``samples``, as fast as each database takes them.
+
+SQLite: statements of up to 128 rows, in which the numbers that a visit's samples share are bound
+once. PostgreSQL: binary COPY, packed by numpy. Both on SQLAlchemy's connection and within its
+transaction. A temperature that is NaN becomes NULL.
+
+PostgreSQL 15 manual, COPY, "Binary Format".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, exc
+
+from labctl.archive.schema import samples
+from labctl.model import FloatColumn, Records, join_records
+
+Block = tuple[int, Records]
+"""A run's number and records of it in order of ``seq``; seq need not be without gaps."""
+
+INT_COLUMNS = ("run_number", "cycle", "step", "visit", "seq")
+FLOAT_COLUMNS = (
+    "test_time_s",
+    "unix_time_s",
+    "voltage_V",
+    "current_A",
+    "charge_Ah",
+    "energy_Wh",
+    "temperature_degC",
+)
+COLUMNS = (*INT_COLUMNS, *FLOAT_COLUMNS)
+MOST_ROWS = 128
+
+
+def insert_samples(connection: Connection, blocks: Sequence[Block]) -> None:
+    """Append the records of all ``blocks``.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: as SQLAlchemy itself would raise it.
+    """
+    filled = [block for block in blocks if len(block[1])]
+    if not filled:
+        return
+    if connection.dialect.name == "postgresql":
+        _copy(connection, filled)
+    else:
+        _insert(connection, filled)
+
+
+def _insert_statement(rows: int) -> str:
+    shared, own = len(INT_COLUMNS), len(FLOAT_COLUMNS)
+    values = ",".join(
+        f"(?1,?2,?3,?4,?5+{row},"
+        + ",".join(f"?{shared + 1 + own * row + place}" for place in range(own))
+        + ")"
+        for row in range(rows)
+    )
+    names = ",".join(f'"{name}"' for name in COLUMNS)
+    return f"INSERT INTO {samples.name} ({names}) VALUES {values}"  # noqa: S608
+
+
+_STATEMENTS = {1 << power: _insert_statement(1 << power) for power in range(8)}
+
+
+def _insert(connection: Connection, blocks: Sequence[Block]) -> None:
+    cursor: Any = connection.connection.cursor()
+    own = len(FLOAT_COLUMNS)
+    with _as_sqlalchemy_raises(connection):
+        for run_number, records in blocks:
+            values = _floats(records).ravel().tolist()
+            for first, end in _alike(records):
+                row = first
+                shared = [
+                    run_number,
+                    int(records.cycle[first]),
+                    int(records.step[first]),
+                    int(records.visit[first]),
+                ]
+                while row < end:
+                    rows = min(MOST_ROWS, 1 << ((end - row).bit_length() - 1))
+                    cursor.execute(
+                        _STATEMENTS[rows],
+                        [*shared, int(records.seq[row]), *values[row * own : (row + rows) * own]],
+                    )
+                    row += rows
+        cursor.close()
+
+
+def _alike(records: Records) -> Iterator[tuple[int, int]]:
+    """Rows first to end (exclusive) that share cycle, step and visit, and whose seq has no gap."""
+    changed = (
+        (np.diff(records.visit) != 0)
+        | (np.diff(records.step) != 0)
+        | (np.diff(records.cycle) != 0)
+        | (np.diff(records.seq) != 1)
+    )
+    edges = [0, *(np.flatnonzero(changed) + 1).tolist(), len(records)]
+    return itertools.pairwise(edges)
+
+
+def _floats(records: Records) -> FloatColumn:
+    table = np.empty((len(records), len(FLOAT_COLUMNS)))
+    for place, name in enumerate(FLOAT_COLUMNS):
+        table[:, place] = getattr(records, name)
+    return table
+
+
+_HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
+_TRAILER = b"\xff\xff"
+_COPY_STATEMENT = (
+    f"COPY {samples.name} (" + ",".join(f'"{name}"' for name in COLUMNS) + ") "
+    "FROM STDIN (FORMAT BINARY)"
+)
+_WIDTHS = {name: ">i8" if name == "seq" else ">i4" for name in INT_COLUMNS} | dict.fromkeys(
+    FLOAT_COLUMNS, ">f8"
+)
+_ROW = np.dtype(
+    [("fields", ">i2")]
+    + [part for name, width in _WIDTHS.items() for part in ((f"{name} size", ">i4"), (name, width))]
+)
+
+
+def pack_copy_rows(run_numbers: np.ndarray[Any, Any], records: Records) -> bytes:
+    """The rows of a binary COPY, without its header and trailer."""
+    rows = np.empty(len(records), dtype=_ROW)
+    rows["fields"] = len(COLUMNS)
+    for name, width in _WIDTHS.items():
+        rows[f"{name} size"] = np.dtype(width).itemsize
+        rows[name] = run_numbers if name == "run_number" else getattr(records, name)
+    unknown = np.isnan(records.temperature_degC)
+    if not unknown.any():
+        return rows.tobytes()
+    rows["temperature_degC size"][unknown] = -1
+    kept = np.ones((len(rows), _ROW.itemsize), dtype=bool)
+    kept[unknown, -8:] = False
+    return rows.view(np.uint8).reshape(kept.shape)[kept].tobytes()
+
+
+def _copy(connection: Connection, blocks: Sequence[Block]) -> None:
+    records = join_records([records for _, records in blocks])
+    run_numbers = np.repeat(
+        [run_number for run_number, _ in blocks], [len(records) for _, records in blocks]
+    )
+    driver: Any = connection.connection.driver_connection
+    with _as_sqlalchemy_raises(connection):
+        with driver.cursor() as cursor, cursor.copy(_COPY_STATEMENT) as copy:
+            copy.write(_HEADER + pack_copy_rows(run_numbers, records) + _TRAILER)
+
+
+@contextlib.contextmanager
+def _as_sqlalchemy_raises(connection: Connection) -> Iterator[None]:
+    dbapi: Any = connection.dialect.dbapi
+    try:
+        yield
+    except dbapi.Error as error:
+        for kind in (exc.DataError, exc.IntegrityError, exc.OperationalError, exc.InterfaceError):
+            if isinstance(error, getattr(dbapi, kind.__name__)):
+                raise kind("insert samples", None, error) from error
+        raise exc.DatabaseError("insert samples", None, error) from error

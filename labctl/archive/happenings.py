@@ -1,0 +1,288 @@
+"""What happened, into the tables: events in any order give the same rows.
+
+Where a later event replaces an earlier one, later means: of a higher batch number of the same
+journal; between journals, of a later time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import Connection, Table, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
+from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
+
+from labctl.archive import schema
+from labctl.archive.arrivals import Arrived
+from labctl.archive.many import insert_many
+from labctl.stream.batches import EventsBatch
+from labctl.stream.events import (
+    CellRegistered,
+    CommandTaken,
+    CycleEnded,
+    Event,
+    GapRecorded,
+    InstrumentSeen,
+    RunCreated,
+    RunEnded,
+    RunStateChanged,
+    StepEnded,
+)
+
+KEPT_AS_EVENTS = (
+    CellRegistered,
+    InstrumentSeen,
+    RunStateChanged,
+    RunEnded,
+    GapRecorded,
+    CommandTaken,
+)
+"""The others have tables that hold all of them."""
+
+Row = dict[str, Any]
+_T = TypeVar("_T")
+_step_figures = attrgetter(
+    *(one.name for one in msgspec.structs.fields(StepEnded) if one.type is float)
+)
+_REGISTRY_LOCK = 7_236_181_002
+"""Any number will do that nobody else uses as an advisory lock."""
+
+
+def insert_into(connection: Connection, table: Table) -> PostgresqlInsert | SqliteInsert:
+    """The INSERT of the database's own dialect, which knows ``ON CONFLICT``."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
+
+
+def keep(connection: Connection, table: Table, rows: list[Row]) -> None:
+    """Insert ``rows``; those whose key is there already are passed over."""
+    if rows:
+        connection.execute(insert_into(connection, table).on_conflict_do_nothing(), rows)
+
+
+def put(connection: Connection, table: Table, row: Row) -> None:
+    """Insert ``row``, or replace the one with its key."""
+    key = [column.name for column in table.primary_key]
+    insert = insert_into(connection, table).values(row)
+    changes = {name: value for name, value in row.items() if name not in key}
+    connection.execute(insert.on_conflict_do_update(index_elements=key, set_=changes))
+
+
+def run_of(event: Event) -> str:
+    """The run that an event is about, '' if none."""
+    return str(getattr(event, "run", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    source: str
+    number: int
+    position: int
+    event: Event
+
+
+def apply_events(
+    connection: Connection, arrived: Iterable[Arrived], run_numbers: Mapping[str, int]
+) -> int:
+    """Take in the events of new batches; gives how many there were."""
+    placed = [
+        _Placed(one.batch.source, one.batch.number, position, event)
+        for one in arrived
+        if isinstance(one.batch, EventsBatch) and not one.whole
+        for position, event in enumerate(one.batch.events)
+    ]
+    rows: defaultdict[Table, list[Row]] = defaultdict(list)
+    subjects: defaultdict[type, set[str]] = defaultdict(set)
+    for one in placed:
+        event = one.event
+        if isinstance(event, StepEnded):
+            rows[schema.steps].append(_row(event, run_numbers))
+        elif isinstance(event, CycleEnded):
+            rows[schema.cycles].append(
+                _row(event, run_numbers) | {"batch_number": one.number, "judged": False}
+            )
+        elif isinstance(event, RunCreated):
+            _create_run(connection, event, run_numbers)
+        else:
+            rows[schema.events].append(_event_row(one))
+            subjects[type(event)].add(_subject(event))
+            if isinstance(event, RunEnded):
+                _end_run(connection, event, run_numbers)
+    if subjects[CellRegistered] or subjects[InstrumentSeen]:
+        _one_archive_at_a_time(connection)
+    for table, some in rows.items():
+        insert_many(connection, table, some)
+    for name in sorted(subjects[CellRegistered]):
+        _register_cell(connection, _latest(connection, CellRegistered, name))
+    for name in sorted(subjects[InstrumentSeen]):
+        _see_instrument(connection, _latest(connection, InstrumentSeen, name))
+    for name in sorted(subjects[RunStateChanged]):
+        _set_state(connection, _latest(connection, RunStateChanged, name), run_numbers)
+    return len(placed)
+
+
+def _one_archive_at_a_time(connection: Connection) -> None:
+    # Two journals may tell of the same cell; which of them counts must be seen by one archive.
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_REGISTRY_LOCK})")
+
+
+def _row(event: StepEnded | CycleEnded, run_numbers: Mapping[str, int]) -> Row:
+    row = msgspec.structs.asdict(event)
+    if isinstance(event, StepEnded) and not math.isfinite(sum(_step_figures(event))):
+        row = {name: known(value) for name, value in row.items()}
+    row["run_number"] = run_numbers[row.pop("run")]
+    return row
+
+
+def known(value: _T) -> _T | None:
+    """``value``, or NULL for a number that is not one."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _event_row(one: _Placed) -> Row:
+    return {
+        "source": one.source,
+        "number": one.number,
+        "position": one.position,
+        "kind": _kind(type(one.event)),
+        "subject": _subject(one.event),
+        "unix_time_s": getattr(one.event, "unix_time_s", 0.0),
+        "detail": msgspec.json.encode(one.event).decode(),
+    }
+
+
+def _kind(event_type: type[Any]) -> str:
+    return str(event_type.__struct_config__.tag)
+
+
+def _subject(event: Event) -> str:
+    if isinstance(event, CellRegistered):
+        return event.cell.name
+    if isinstance(event, InstrumentSeen):
+        return event.instrument
+    if isinstance(event, CommandTaken):
+        return event.command
+    return run_of(event)
+
+
+def _latest(connection: Connection, kind: type[_T], subject: str) -> _T:
+    """The event that counts, whatever the order in which they came."""
+    table = schema.events
+    rows = connection.execute(
+        select(table.c.source, table.c.unix_time_s, table.c.detail)
+        .where(table.c.kind == _kind(kind), table.c.subject == subject)
+        .order_by(table.c.number, table.c.position)
+    )
+    last_of_source = {row.source: row for row in rows}
+    last = max(last_of_source.values(), key=lambda row: (row.unix_time_s, row.source))
+    return msgspec.json.decode(last.detail, type=kind)
+
+
+def _register_cell(connection: Connection, event: CellRegistered) -> None:
+    cell = event.cell
+    put(
+        connection,
+        schema.cells,
+        {
+            "cell": cell.name,
+            "material": cell.material,
+            "active_mass_g": cell.active_mass_g,
+            "one_C_mA_per_g": cell.one_C_mA_per_g,
+            "safe_voltage_min_V": cell.safe_voltage_min_V,
+            "safe_voltage_max_V": cell.safe_voltage_max_V,
+            "area_cm2": cell.area_cm2,
+            "max_current_A": cell.max_current_A,
+            "note": cell.note,
+            "actor": event.actor,
+            "registered_unix_s": event.unix_time_s,
+        },
+    )
+    parents = schema.cell_parents
+    connection.execute(delete(parents).where(parents.c.cell == cell.name))
+    keep(
+        connection,
+        parents,
+        [{"cell": cell.name, "parent": parent} for parent in sorted(set(cell.parents))],
+    )
+
+
+def _see_instrument(connection: Connection, event: InstrumentSeen) -> None:
+    put(
+        connection,
+        schema.instruments,
+        {
+            "instrument": event.instrument,
+            "driver": event.driver,
+            "manufacturer": event.manufacturer,
+            "model": event.model,
+            "serial": event.serial,
+            "seen_unix_s": event.unix_time_s,
+        },
+    )
+    channels = schema.channels
+    connection.execute(delete(channels).where(channels.c.instrument == event.instrument))
+    keep(
+        connection,
+        channels,
+        [
+            {"instrument": event.instrument, "channel": channel}
+            for channel in sorted(set(event.channels))
+        ],
+    )
+
+
+def _create_run(connection: Connection, event: RunCreated, run_numbers: Mapping[str, int]) -> None:
+    keep(
+        connection,
+        schema.recipes,
+        [{"recipe_sha256": event.recipe_sha256, "recipe_text": event.recipe_text}],
+    )
+    connection.execute(
+        update(schema.runs)
+        .where(schema.runs.c.run_number == run_numbers[event.run])
+        .values(
+            cell=event.cell,
+            instrument=event.instrument,
+            channel=event.channel,
+            recipe_name=event.recipe_name,
+            recipe_sha256=event.recipe_sha256,
+            program=event.program,
+            active_mass_g=known(event.active_mass_g),
+            one_C_mA_per_g=known(event.one_C_mA_per_g),
+            actor=event.actor,
+            labctl_version=event.labctl_version,
+            created_unix_s=event.unix_time_s,
+        )
+    )
+
+
+def _end_run(connection: Connection, event: RunEnded, run_numbers: Mapping[str, int]) -> None:
+    connection.execute(
+        update(schema.runs)
+        .where(schema.runs.c.run_number == run_numbers[event.run])
+        .values(
+            outcome=event.outcome,
+            outcome_reason=event.reason,
+            ended_unix_s=event.unix_time_s,
+            last_seq=event.last_seq,
+        )
+    )
+
+
+def _set_state(
+    connection: Connection, event: RunStateChanged, run_numbers: Mapping[str, int]
+) -> None:
+    connection.execute(
+        update(schema.runs)
+        .where(schema.runs.c.run_number == run_numbers[event.run])
+        .values(state=event.state, state_reason=event.reason, state_unix_s=event.unix_time_s)
+    )

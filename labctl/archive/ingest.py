@@ -1,0 +1,417 @@
+"""The archive's one way in: batches from journals become rows, exactly once.
+
+One transaction takes in a group of batches: the ledger ``batches`` says which of them are new,
+their samples and events are written, and all that follows from them (cycles, alarms, the state of
+runs) is written with them. After any crash, and in whatever order batches come and however often,
+the archive ends up the same.
+
+Several archives may work on one PostgreSQL: samples are written side by side; what follows from
+them is done by one archive at a time for each journal, which holds a lock on the journal's row in
+``sources``. Memory only saves reading again what is committed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Engine, bindparam, func, select, update
+from sqlalchemy.exc import DataError, IntegrityError
+
+from labctl.archive import schema
+from labctl.archive.arrivals import Arrivals, Arrived, Refused, understand
+from labctl.archive.bulk import insert_samples
+from labctl.archive.folding import CycleDone, Memory, fold
+from labctl.archive.happenings import apply_events, insert_into, keep, run_of
+from labctl.archive.spans import Spans
+from labctl.stream.batches import EventsBatch, SamplesBatch
+from labctl.stream.topics import MOST_ACK_RANGES, Ack
+
+log = logging.getLogger(__name__)
+
+MOST_UNATTRIBUTED = 10_000
+"""Payloads without a source that are kept in quarantine; more are only logged."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceAck:
+    """What is committed of one journal, and the node that waits to hear of it ('' if unknown)."""
+
+    node: str
+    ack: Ack
+
+
+@dataclass(slots=True)
+class Committed:
+    """What one call of :meth:`Ingest.commit` did.
+
+    acks: of every journal that a batch came from, old duplicates included.
+    batches, readings, events: that were new.
+    duplicates: batches that were committed before, or twice in the group.
+    quarantined: payloads and samples that went to quarantine.
+    cycles: that were judged now, in order for each run.
+    alarms_changed: whether any alarm changed its state.
+    """
+
+    acks: dict[str, SourceAck] = field(default_factory=dict)
+    batches: int = 0
+    readings: int = 0
+    events: int = 0
+    duplicates: int = 0
+    quarantined: int = 0
+    cycles: list[CycleDone] = field(default_factory=list)
+    alarms_changed: bool = False
+
+    def add(self, other: Committed) -> None:
+        """Take in what a later call did."""
+        self.acks |= other.acks
+        self.batches += other.batches
+        self.readings += other.readings
+        self.events += other.events
+        self.duplicates += other.duplicates
+        self.quarantined += other.quarantined
+        self.cycles += other.cycles
+        self.alarms_changed |= other.alarms_changed
+
+
+class _OverlapError(Exception):
+    """A run's samples came between the look at what it has and the writing of more."""
+
+
+class Ingest:
+    """Commits batches into the archive of ``engine``, whose schema is up to date.
+
+    Not to be used by two threads at once. Several, in several processes, may share a PostgreSQL.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._memory = Memory()
+
+    def commit(self, payloads: Sequence[bytes], nodes: Sequence[str] = ()) -> Committed:
+        """Take in a group of batches in one transaction.
+
+        What cannot be understood or kept goes to quarantine. If it names its journal and number it
+        is acknowledged all the same, for it would never be understood better; otherwise it is not,
+        and the journal keeps it.
+
+        Args:
+            payloads: batches as they came; duplicates and any order do no harm.
+            nodes: the node that each came from, if known.
+
+        Raises:
+            sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError: the database is away,
+                locked or full. Nothing was committed; call again with the same payloads.
+        """
+        return self._commit(understand(payloads, nodes))
+
+    def _commit(self, arrivals: Arrivals) -> Committed:
+        done = False
+        try:
+            with self._engine.begin() as connection:
+                committed = self._write(connection, arrivals)
+            done = True
+        except (DataError, IntegrityError, OverflowError, _OverlapError) as error:
+            self._memory.clear()
+            return self._one_by_one(arrivals, error)
+        finally:
+            if not done:
+                self._memory.clear()
+        return committed
+
+    def _one_by_one(self, arrivals: Arrivals, error: Exception) -> Committed:
+        log.warning("a group of batches could not be kept as a whole: %s", error)
+        if len(arrivals.batches) == 1 and not arrivals.refused:
+            arrived = arrivals.batches[0]
+            if arrived.whole:
+                raise error
+            arrived.refuse(f"it cannot be kept: {error}")
+        committed = Committed()
+        if arrivals.refused:
+            committed.add(self._commit(Arrivals(refused=arrivals.refused)))
+        for arrived in arrivals.batches:
+            committed.add(self._commit(Arrivals(batches=[arrived])))
+        committed.duplicates += arrivals.repeated
+        return committed
+
+    def _write(self, connection: Connection, arrivals: Arrivals) -> Committed:
+        committed = Committed(duplicates=arrivals.repeated)
+        now_s = time.time()
+        batches = arrivals.batches
+        runs = _known_runs(connection, batches)
+        new = _into_ledger(connection, batches, runs, now_s)
+        committed.duplicates += len(batches) - len(new)
+        _check_belonging(connection, new, runs)
+        refused = [*arrivals.refused, *(one for arrived in new for one in arrived.refused)]
+        committed.quarantined = _into_quarantine(connection, refused, now_s)
+        kept = [arrived for arrived in new if not arrived.whole]
+        blocks = [
+            (runs[arrived.batch.run].run_number, arrived.records)
+            for arrived in kept
+            if arrived.records is not None
+        ]
+        insert_samples(connection, blocks)
+        through = _advance_sources(connection, batches, new, committed)
+        _advance_runs(connection, kept)
+        committed.events = apply_events(
+            connection, kept, {run_id: run.run_number for run_id, run in runs.items()}
+        )
+        for run_number, records in blocks:
+            self._memory.tails.add(run_number, records)
+        folded = fold(connection, self._memory, through)
+        committed.batches = len(new)
+        committed.readings = sum(len(records) for _, records in blocks)
+        committed.cycles = folded.cycles
+        committed.alarms_changed = folded.alarms_changed
+        return committed
+
+
+@dataclass(slots=True)
+class _Run:
+    run_number: int
+    source: str
+    committed: Spans
+    quarantined: Spans
+
+
+def _known_runs(connection: Connection, batches: Sequence[Arrived]) -> dict[str, _Run]:
+    """The runs that the batches speak of; those that are new get a row."""
+    first_source: dict[str, str] = {}
+    for arrived in batches:
+        if not arrived.whole:
+            for run_id in _runs_of(arrived):
+                first_source.setdefault(run_id, arrived.batch.source)
+    found = _read_runs(connection, first_source)
+    missing = sorted(first_source.keys() - found.keys())
+    if missing:
+        keep(
+            connection,
+            schema.runs,
+            [{"run_id": run_id, "source": first_source[run_id]} for run_id in missing],
+        )
+        found |= _read_runs(connection, missing)
+    return found
+
+
+def _runs_of(arrived: Arrived) -> set[str]:
+    batch = arrived.batch
+    runs = {batch.run}
+    if isinstance(batch, EventsBatch):
+        runs |= {run_of(event) for event in batch.events}
+    return runs - {""}
+
+
+def _read_runs(
+    connection: Connection, run_ids: Iterable[str], *, lock: bool = False
+) -> dict[str, _Run]:
+    table = schema.runs
+    query = (
+        select(
+            table.c.run_id,
+            table.c.run_number,
+            table.c.source,
+            table.c.committed_seq,
+            table.c.quarantined_seq,
+        )
+        .where(table.c.run_id.in_(list(run_ids)))
+        .order_by(table.c.run_number)
+    )
+    if lock:
+        query = query.with_for_update(key_share=True)
+    return {
+        row.run_id: _Run(
+            row.run_number,
+            row.source,
+            Spans.parse(row.committed_seq),
+            Spans.parse(row.quarantined_seq),
+        )
+        for row in connection.execute(query)
+    }
+
+
+def _into_ledger(
+    connection: Connection, batches: Sequence[Arrived], runs: dict[str, _Run], now_s: float
+) -> list[Arrived]:
+    """The batches that were not committed before; from now on they are."""
+    if not batches:
+        return []
+    rows: list[dict[str, Any]] = []
+    for arrived in batches:
+        batch = arrived.batch
+        samples = isinstance(batch, SamplesBatch) and not arrived.whole
+        rows.append(
+            {
+                "source": batch.source,
+                "number": batch.number,
+                "kind": "quarantined" if arrived.whole else ("samples" if samples else "events"),
+                "run_number": runs[batch.run].run_number if batch.run in runs else None,
+                "first_seq": batch.first_seq if isinstance(batch, SamplesBatch) else None,
+                "last_seq": batch.last_seq if isinstance(batch, SamplesBatch) else None,
+                "crc": arrived.crc,
+                "committed_unix_s": now_s,
+            }
+        )
+        if arrived.whole:
+            rows[-1] |= {"first_seq": None, "last_seq": None}
+    table = schema.batches
+    insert = insert_into(connection, table).on_conflict_do_nothing()
+    inserted = {
+        (row.source, row.number)
+        for row in connection.execute(insert.returning(table.c.source, table.c.number), rows)
+    }
+    return [arrived for arrived in batches if arrived.key in inserted]
+
+
+def _check_belonging(connection: Connection, new: Sequence[Arrived], runs: dict[str, _Run]) -> None:
+    """Refuse the batches that contradict what is committed."""
+    table = schema.batches
+    for arrived in new:
+        problem = "" if arrived.whole else _contradiction(arrived, runs)
+        if problem:
+            arrived.refuse(problem)
+            connection.execute(
+                update(table)
+                .where(table.c.source == arrived.batch.source)
+                .where(table.c.number == arrived.batch.number)
+                .values(kind="quarantined", run_number=None, first_seq=None, last_seq=None)
+            )
+
+
+def _contradiction(arrived: Arrived, runs: dict[str, _Run]) -> str:
+    batch = arrived.batch
+    for run_id in sorted(_runs_of(arrived)):
+        if runs[run_id].source != batch.source:
+            return f"run {run_id} belongs to the journal {runs[run_id].source}"
+    if isinstance(batch, SamplesBatch):
+        run, span = runs[batch.run], (batch.first_seq, batch.last_seq)
+        if run.committed.touches(*span):
+            return f"samples {span[0]} to {span[1]} of run {batch.run} came before in another batch"
+        run.committed = run.committed.with_spans([span])
+    return ""
+
+
+def _into_quarantine(connection: Connection, refused: Sequence[Refused], now_s: float) -> int:
+    if not refused:
+        return 0
+    table = schema.quarantine
+    kept = list(refused)
+    if any(one.source is None for one in kept):
+        count = connection.execute(
+            select(func.count()).select_from(table).where(table.c.source.is_(None))
+        ).scalar_one()
+        if count >= MOST_UNATTRIBUTED:
+            kept = [one for one in kept if one.source is not None]
+    for one in refused:
+        log.warning("to quarantine: %s", one.reason)
+    keep(
+        connection,
+        table,
+        [
+            {
+                "payload_sha256": one.key(),
+                "part": one.part,
+                "source": one.source,
+                "number": one.number,
+                "reason": one.reason,
+                "payload": one.payload,
+                "received_unix_s": now_s,
+            }
+            for one in kept
+        ],
+    )
+    return len(refused)
+
+
+def _advance_sources(
+    connection: Connection,
+    batches: Sequence[Arrived],
+    new: Sequence[Arrived],
+    committed: Committed,
+) -> dict[str, int]:
+    """Note what is committed of each journal; gives through which number without gaps.
+
+    Holds a lock on each journal until the transaction ends.
+    """
+    nodes = {arrived.batch.source: arrived.node for arrived in batches}
+    if not nodes:
+        return {}
+    table = schema.sources
+    query = (
+        select(table)
+        .where(table.c.source.in_(list(nodes)))
+        .order_by(table.c.source)
+        .with_for_update()
+    )
+    rows = {row.source: row for row in connection.execute(query)}
+    if missing := sorted(nodes.keys() - rows.keys()):
+        keep(connection, table, [{"source": source, "node": ""} for source in missing])
+        rows = {row.source: row for row in connection.execute(query)}
+    numbers: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+    for arrived in new:
+        numbers[arrived.batch.source].append((arrived.batch.number, arrived.batch.number))
+    changes: list[dict[str, str]] = []
+    through: dict[str, int] = {}
+    for source, row in rows.items():
+        spans = Spans.parse(row.committed).with_spans(numbers[source])
+        node = nodes[source] or row.node
+        if (str(spans), node) != (row.committed, row.node):
+            changes.append({"of": source, "committed": str(spans), "node": node})
+        through[source] = spans.through
+        committed.acks[source] = SourceAck(node, ack_of_spans(source, spans))
+    if changes:
+        connection.execute(
+            update(table)
+            .where(table.c.source == bindparam("of"))
+            .values(committed=bindparam("committed"), node=bindparam("node")),
+            changes,
+        )
+    return through
+
+
+def ack_of_spans(source: str, spans: Spans) -> Ack:
+    """The Ack that says that the batches ``spans`` are committed; pieces beyond the most it may
+    have are left for a later one."""
+    above = [piece for piece in spans if piece[0] > spans.through]
+    return Ack(source=source, watermark=spans.through, ranges=tuple(above[:MOST_ACK_RANGES]))
+
+
+def _advance_runs(connection: Connection, kept: Sequence[Arrived]) -> None:
+    """Note which samples of each run are committed."""
+    numbers: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+    bad: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+    for arrived in kept:
+        batch = arrived.batch
+        if isinstance(batch, SamplesBatch):
+            numbers[batch.run].append((batch.first_seq, batch.last_seq))
+            bad[batch.run] += [(seq, seq) for seq in arrived.bad_seq]
+    if not numbers:
+        return
+    changes: list[dict[str, Any]] = []
+    for run_id, run in _read_runs(connection, numbers, lock=True).items():
+        count = sum(last - first + 1 for first, last in numbers[run_id])
+        spans = run.committed.with_spans(numbers[run_id])
+        if spans.count != run.committed.count + count:
+            raise _OverlapError(f"samples of run {run_id} came twice")
+        changes.append(
+            {
+                "of": run.run_number,
+                "committed_seq": str(spans),
+                "complete_through_seq": spans.through,
+                "quarantined_seq": str(run.quarantined.with_spans(bad[run_id])),
+            }
+        )
+    connection.execute(
+        update(schema.runs)
+        .where(schema.runs.c.run_number == bindparam("of"))
+        .values(
+            {
+                name: bindparam(name)
+                for name in ("committed_seq", "complete_through_seq", "quarantined_seq")
+            }
+        ),
+        changes,
+    )

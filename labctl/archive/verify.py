@@ -1,0 +1,211 @@
+"""Is the archive of a run what its journal sent, and do its figures follow from its samples?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Row, select
+
+from labctl.alarms.evidence import is_comparable
+from labctl.archive import schema
+from labctl.archive.folding import RECKONED, reckon_cycles
+from labctl.archive.reading import read_records
+from labctl.archive.spans import Spans
+from labctl.errors import ArchiveError
+from labctl.model import Records
+
+MOST_PROBLEMS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What :func:`verify_run` found.
+
+    problems: one sentence each, at most 50; none if all is well.
+    samples, cycles: how many were looked at.
+    """
+
+    run: str
+    samples: int
+    cycles: int
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    def __str__(self) -> str:
+        looked = f"run {self.run}: {self.samples} samples, {self.cycles} cycles"
+        if self.ok:
+            return f"{looked}: complete and consistent"
+        return "\n".join([f"{looked}: {len(self.problems)} problems", *self.problems])
+
+
+def verify_run(connection: Connection, run_id: str) -> VerifyReport:
+    """Look for missing and doubled samples, an incomplete ledger, and cycles that do not follow.
+
+    Raises:
+        ArchiveError: there is no such run.
+    """
+    run = connection.execute(
+        select(schema.runs).where(schema.runs.c.run_id == run_id)
+    ).one_or_none()
+    if run is None:
+        raise ArchiveError(f"there is no run {run_id!r} in the archive")
+    records = read_records(connection, run.run_number, 1, 2**63 - 1)
+    cycles = _cycle_rows(connection, run.run_number)
+    problems = [
+        *_of_seq(run, records),
+        *_of_ledger(connection, run),
+        *_of_cycles(cycles, records, run),
+    ]
+    return VerifyReport(run_id, len(records), len(cycles), tuple(problems[:MOST_PROBLEMS]))
+
+
+def recompute_cycles(connection: Connection, run_id: str) -> list[dict[str, Any]]:
+    """The rows of ``cycles`` of a run, reckoned one by one from the samples in the database.
+
+    Those whose samples are not all committed keep their empty columns.
+
+    Raises:
+        ArchiveError: there is no such run.
+    """
+    run = connection.execute(
+        select(schema.runs).where(schema.runs.c.run_id == run_id)
+    ).one_or_none()
+    if run is None:
+        raise ArchiveError(f"there is no run {run_id!r} in the archive")
+    records = read_records(connection, run.run_number, 1, 2**63 - 1)
+    return _recomputed(_cycle_rows(connection, run.run_number), records, run)
+
+
+def _recomputed(
+    rows: Sequence[dict[str, Any]], records: Records, run: Row[Any]
+) -> list[dict[str, Any]]:
+    def read(first_seq: int, last_seq: int) -> Records:
+        first, end = np.searchsorted(records.seq, [first_seq, last_seq + 1])
+        return records[int(first) : int(end)]
+
+    quarantined = Spans.parse(run.quarantined_seq)
+    positions: dict[str, int] = {}
+    class_before: str | None = None
+    again = [dict(row) for row in rows]
+    for row in again:
+        if row["last_seq"] <= run.complete_through_seq:
+            reckon_cycles([row], read, quarantined)
+        if row["judged"]:
+            cycle_class = row["cycle_class"]
+            positions[cycle_class] = positions.get(cycle_class, 0) + 1
+            row["position_in_class"] = positions[cycle_class]
+            row["comparable"] = is_comparable(
+                cycle_class,
+                class_before,
+                complete=row["complete"],
+                interrupted=row["interrupted"],
+            )
+            class_before = cycle_class
+    return again
+
+
+def _cycle_rows(connection: Connection, run_number: int) -> list[dict[str, Any]]:
+    table = schema.cycles
+    query = (
+        select(table)
+        .where(table.c.run_number == run_number)
+        .order_by(table.c.last_seq, table.c.cycle)
+    )
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _of_seq(run: Row[Any], records: Records) -> list[str]:
+    problems = []
+    values, counts = np.unique(records.seq, return_counts=True)
+    problems += [f"sample {seq} is there {n} times" for seq, n in _pairs(values, counts) if n > 1]
+    there = _spans_of(values)
+    committed = Spans.parse(run.committed_seq)
+    quarantined = Spans.parse(run.quarantined_seq)
+    for first, last in committed:
+        problems += [
+            f"samples {a} to {b} were committed and are not there"
+            for piece in there.holes(first, last)
+            for a, b in _without(piece, quarantined)
+        ]
+    if committed:
+        last = max(last for _, last in committed)
+        problems += [f"samples {a} to {b} never came" for a, b in committed.holes(1, last)]
+    if quarantined:
+        problems.append(f"samples {quarantined} are in quarantine")
+    if run.last_seq is not None and run.complete_through_seq != run.last_seq:
+        problems.append(
+            f"the run ended with sample {run.last_seq}, the archive is complete "
+            f"through {run.complete_through_seq}"
+        )
+    return problems
+
+
+def _of_ledger(connection: Connection, run: Row[Any]) -> list[str]:
+    batches, sources = schema.batches, schema.sources
+    rows = connection.execute(
+        select(batches.c.first_seq, batches.c.last_seq)
+        .where(batches.c.source == run.source, batches.c.run_number == run.run_number)
+        .where(batches.c.kind == "samples")
+    ).all()
+    problems = []
+    ledger = Spans((row.first_seq, row.last_seq) for row in rows)
+    if str(ledger) != run.committed_seq:
+        problems.append(
+            f"the ledger has the samples {ledger or 'none'}, "
+            f"the run says {run.committed_seq or 'none'}"
+        )
+    if ledger.count != sum(row.last_seq - row.first_seq + 1 for row in rows):
+        problems.append("two batches of the ledger hold the same sample")
+    numbers = np.array(
+        connection.execute(select(batches.c.number).where(batches.c.source == run.source))
+        .scalars()
+        .all(),
+        dtype=np.int64,
+    )
+    said = connection.execute(
+        select(sources.c.committed).where(sources.c.source == run.source)
+    ).scalar_one_or_none()
+    if str(_spans_of(np.unique(numbers))) != (said or ""):
+        problems.append(f"the ledger of {run.source} is not what has been acknowledged: {said}")
+    return problems
+
+
+def _of_cycles(rows: Sequence[dict[str, Any]], records: Records, run: Row[Any]) -> list[str]:
+    problems = []
+    for row, again in zip(rows, _recomputed(rows, records, run), strict=True):
+        different = [
+            name
+            for name in (*RECKONED, "position_in_class", "comparable")
+            if row[name] != again[name]
+        ]
+        if different:
+            problems.append(
+                f"cycle {row['cycle']} does not follow from its samples: "
+                + ", ".join(f"{name} is {row[name]}, not {again[name]}" for name in different)
+            )
+    return problems
+
+
+def _spans_of(ascending: np.ndarray[Any, np.dtype[np.int64]]) -> Spans:
+    if not len(ascending):
+        return Spans()
+    breaks = np.flatnonzero(np.diff(ascending) != 1)
+    firsts = ascending[np.concatenate(([0], breaks + 1))]
+    lasts = ascending[np.concatenate((breaks, [len(ascending) - 1]))]
+    return Spans(_pairs(firsts, lasts))
+
+
+def _pairs(
+    left: np.ndarray[Any, np.dtype[np.int64]], right: np.ndarray[Any, np.dtype[np.int64]]
+) -> list[tuple[int, int]]:
+    return list(zip(left.tolist(), right.tolist(), strict=True))
+
+
+def _without(piece: tuple[int, int], taken: Spans) -> Spans:
+    return taken.holes(*piece)

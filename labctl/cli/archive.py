@@ -1,0 +1,203 @@
+"""``labctl archive``: run the archive, look after it, and read it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from labctl.cli.common import ConfigOption, err, out
+
+if TYPE_CHECKING:
+    from labctl.archive.queries import Archive
+    from labctl.stream.connection import MqttConfig
+
+app = typer.Typer(
+    help="The SQL archive. Without a command: take batches from the stream and commit them.",
+    invoke_without_command=True,
+)
+
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        help="sqlite:///file.db or postgresql://user@host/database. Default: the configuration's.",
+        show_default=False,
+    ),
+]
+RunArgument = Annotated[str, typer.Argument(help="The run, as 'labctl status' names it.")]
+
+
+@app.callback()
+def archive(context: typer.Context, config: ConfigOption = None) -> None:
+    """The SQL archive: what the laboratory has measured."""
+    if context.invoked_subcommand is None:
+        run(config=config)
+    context.obj = config
+
+
+@app.command()
+def run(
+    config: ConfigOption = None,
+    url: UrlOption = None,
+    mqtt: Annotated[
+        str | None, typer.Option(help="mqtt://host:port. Default: the configuration's.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of this archive in topics. Default: the configuration's.")
+    ] = None,
+    share: Annotated[
+        str, typer.Option(help="Divide the work between archives of this share (MQTT 5).")
+    ] = "",
+) -> None:
+    """Commit what comes over the stream, watch retention, and acknowledge. Ends on SIGTERM."""
+    from labctl.archive.service import ArchiveService
+    from labctl.cli.service import log_to_stderr, ready, run_service
+
+    log_to_stderr()
+    address, broker, named = _where(config, url, mqtt, name)
+
+    async def serve() -> None:
+        service = ArchiveService(address, broker, name=named, share=share, on_ready=ready)
+        await service.run()
+
+    run_service(serve)
+
+
+@app.command()
+def migrate(context: typer.Context, config: ConfigOption = None, url: UrlOption = None) -> None:
+    """Make the archive, or bring it up to the schema of this program."""
+    from labctl.archive.database import open_engine, upgrade
+
+    engine = open_engine(_url(config or context.obj, url))
+    try:
+        upgrade(engine)
+    finally:
+        engine.dispose()
+    out.print("the archive is up to date")
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    runs: Annotated[list[str] | None, typer.Argument(help="Default: every run.")] = None,
+    config: ConfigOption = None,
+    url: UrlOption = None,
+) -> None:
+    """Look for missing samples and for figures that do not follow from them. Exit code 1 if any."""
+    with _opened(config or context.obj, url) as opened:
+        reports = [opened.verify(run) for run in runs or list(opened.runs().index)]
+    for report in reports:
+        out.print(str(report), highlight=False, markup=False)
+    if not all(report.ok for report in reports):
+        raise typer.Exit(1)
+
+
+@app.command()
+def cycles(
+    context: typer.Context,
+    run: RunArgument,
+    last: Annotated[int, typer.Option(help="So many of the last cycles; 0 shows all.")] = 20,
+    config: ConfigOption = None,
+    url: UrlOption = None,
+) -> None:
+    """The cycles of a run: capacity, efficiency, retention."""
+    from rich.table import Table
+
+    with _opened(config or context.obj, url) as opened:
+        frame = opened.cycles(run)
+    table = Table("cycle", "class", "charge\nmAh/g", "discharge\nmAh/g", "efficiency\n%",
+                  "retention\n%", "mean charge\nV", "mean discharge\nV", "")  # fmt: skip
+    for cycle, row in frame.droplevel("run_id").tail(last or len(frame)).iterrows():
+        remarks = [name for name in ("interrupted",) if row[name]]
+        remarks += [] if row["complete"] else ["incomplete"]
+        table.add_row(
+            str(cycle),
+            str(row["cycle_class"]),
+            _figure(row["charge_mAh_g"], ".2f"),
+            _figure(row["discharge_mAh_g"], ".2f"),
+            _figure(100 * row["coulombic_efficiency"], ".3f"),
+            _figure(100 * row["retention"], ".2f"),
+            _figure(row["mean_charge_voltage_V"], ".4f"),
+            _figure(row["mean_discharge_voltage_V"], ".4f"),
+            ", ".join(remarks),
+        )
+    out.print(table)
+    if len(frame):
+        mass_mg = 1000 * float(frame["active_mass_g"].iloc[-1])
+        out.print(f"per gram of {mass_mg:.4g} mg of active material", highlight=False)
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    run: RunArgument,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="A file. Default: standard output.")
+    ] = None,
+    config: ConfigOption = None,
+    url: UrlOption = None,
+) -> None:
+    """The samples of a run as CSV, one line a sample, units in the head."""
+    from labctl.model import RECORD_COLUMNS
+
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(_opened(config or context.obj, url))
+        rows = opened.sample_rows(run)
+        first = next(rows, None)
+        file = (
+            sys.stdout
+            if to is None
+            else stack.enter_context(to.open("w", encoding="utf-8", newline=""))
+        )
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(RECORD_COLUMNS)
+        if first is not None:
+            writer.writerow(first)
+        writer.writerows(rows)
+    if to is not None:
+        err.print(f"wrote {to}", highlight=False)
+
+
+@contextlib.contextmanager
+def _opened(config: Path | None, url: str | None) -> Iterator[Archive]:
+    from labctl.archive import open_archive
+
+    with open_archive(_url(config, url)) as opened:
+        yield opened
+
+
+def _url(config: Path | None, url: str | None) -> str:
+    if url is not None:
+        return url
+    from labctl.settings import load_settings
+
+    return load_settings(config).archive_url
+
+
+def _where(
+    config: Path | None, url: str | None, mqtt: str | None, name: str | None
+) -> tuple[str, MqttConfig, str]:
+    """Address, broker and name; the configuration is read only for what is not given."""
+    from labctl.errors import ConfigError, Problem
+    from labctl.stream.connection import MqttConfig
+
+    if url is not None and mqtt is not None:
+        try:
+            return url, MqttConfig(url=mqtt), name or "main"
+        except ValueError as error:
+            raise ConfigError([Problem(str(error))]) from error
+    from labctl.settings import load_settings
+
+    settings = load_settings(config)
+    broker = settings.mqtt if mqtt is None else MqttConfig(url=mqtt)
+    return url or settings.archive_url, broker, name or settings.archive.name
+
+
+def _figure(value: float, form: str) -> str:
+    return "–" if value != value else format(value, form)

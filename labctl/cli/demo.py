@@ -1,0 +1,254 @@
+"""``labctl demo``: nine simulated cells, measured through the whole system."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import math
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Self
+
+import typer
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from labctl.cli.common import out
+
+if TYPE_CHECKING:
+    from labctl.control import Status
+    from labctl.demo.bench import Bench
+    from labctl.demo.cells import DemoCell
+    from labctl.demo.conduct import Heard
+    from labctl.demo.findings import Findings
+
+
+class BrokerName(enum.Enum):
+    """Which broker the demo starts."""
+
+    AUTO = "auto"
+    MOSQUITTO = "mosquitto"
+    AMQTT = "amqtt"
+
+
+RECIPE = "capacity-0.2C"
+PLOT = "capacity.png"
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where everything lies.")] = Path("demo"),
+    speed: Annotated[
+        str, typer.Option(help="'virtual', 1 for real time (two days), or a factor such as 5000.")
+    ] = "virtual",
+    seed: Annotated[int, typer.Option(help="Of the cells' scatter and the noise.")] = 7,
+    broker: Annotated[
+        BrokerName, typer.Option(help="auto takes Mosquitto where it is installed.")
+    ] = BrokerName.AUTO,
+    archive: Annotated[
+        str, typer.Option(help="SQLAlchemy's address of the archive; an SQLite file or PostgreSQL.")
+    ] = "sqlite:///archive.db",
+) -> None:
+    """Run the whole system on nine simulated cells, and show what it measured.
+
+    A demo that was interrupted, or whose processes were killed, goes on where it stood.
+    """
+    from labctl.clock import clock_from_speed
+    from labctl.demo.bench import Wanted, set_up_bench
+    from labctl.demo.cells import demo_cells
+
+    try:
+        clock_from_speed(speed)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--speed") from error
+    began_s = time.monotonic()
+    cells = demo_cells(seed)
+    wanted = Wanted(seed=seed, speed=speed, broker=broker.value, archive=archive)
+    with set_up_bench(folder, cells, wanted) as bench:
+        findings = asyncio.run(_measure(bench, cells))
+        _tell(findings, bench)
+        bench.finish()
+    out.print(f"\nAll of it took {time.monotonic() - began_s:.1f} s.", highlight=False)
+    if findings.problems or not all(figure.holds for figure in findings.figures):
+        raise typer.Exit(1)
+
+
+async def _measure(bench: Bench, cells: list[DemoCell]) -> Findings:
+    from labctl.cli.services import services_of
+    from labctl.demo.conduct import conduct
+    from labctl.demo.findings import read_findings
+    from labctl.protocols.recipe import shipped_recipes
+    from labctl.settings import load_settings
+    from labctl.supervisor import supervise
+
+    settings = load_settings(bench.config)
+    logs = settings.base / "logs"
+    out.print(
+        f"{'Going on with' if bench.resumed else 'Starting'} the demo in [bold]{bench.folder}[/]: "
+        "broker, simulated Neware rack, archive and daemon, each a process of its own; "
+        f"their logs are in {logs}.",
+        highlight=False,
+    )
+    services = services_of(settings, bench.config)
+    async with supervise(services, logs):
+        with _Show(cells) as show:
+            await conduct(settings, cells, shipped_recipes()[RECIPE], show.look)
+        return await asyncio.to_thread(
+            read_findings,
+            settings.archive_url,
+            {each.cell.name for each in cells if each.faulty},
+            bench.folder / PLOT,
+        )
+
+
+class _Show:
+    """Progress: a bar a cell on a terminal, now and then a line elsewhere."""
+
+    def __init__(self, cells: list[DemoCell]) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description:<14}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[words]}"),
+            console=out,
+        )
+        self._tasks = {
+            each.cell.name: self._bars.add_task(each.cell.name, total=1.0, words="waiting")
+            for each in cells
+        }
+        self._live = Live(self._bars, console=out, refresh_per_second=8)
+        self._alarms: set[tuple[str, str]] = set()
+        self._said_s = 0.0
+
+    def __enter__(self) -> Self:
+        if out.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if out.is_terminal:
+            self._live.stop()
+
+    def look(self, status: Status, heard: Heard) -> None:
+        """Show what the daemon says and what MQTT said."""
+        for run in status.runs:
+            words = (
+                f"{run.state:<9} cycle {run.cycle}/{run.cycle_count}  "
+                f"{run.test_time_s / 3600:5.1f} h  "
+                + ("" if run.voltage_V is None else f"{run.voltage_V:6.3f} V  ")
+                + f"{run.seq:5d} records"
+            )
+            done = 1.0 if run.ended else run.visit / (run.visit_count + 1)
+            self._bars.update(self._tasks[run.cell], completed=done, words=words)
+        for key, alarm in heard.alarms.items():
+            if key not in self._alarms and alarm.state != "normal":
+                self._alarms.add(key)
+                out.print(
+                    f"[bold yellow]alarm[/] over MQTT, cell {alarm.cell}: {alarm.message}",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+        if not out.is_terminal and time.monotonic() - self._said_s > 2.0:
+            self._said_s = time.monotonic()
+            records = sum(run.seq for run in status.runs)
+            ended = sum(run.ended for run in status.runs)
+            out.print(
+                f"{records} records, {ended} of {len(self._tasks)} runs ended, "
+                f"{status.unconfirmed_batches} batches on their way to the archive",
+                highlight=False,
+            )
+
+
+def _tell(findings: Findings, bench: Bench) -> None:
+    out.print("\nRead back from the SQL archive", style="bold")
+    out.print(_cycle_table(findings))
+    out.print("ch., disch.: mean voltages   *: incomplete\n", style="dim")
+    out.print(_figure_table(findings))
+    out.print()
+    if findings.alarms.empty:
+        out.print("No alarm was raised.")
+    for _, alarm in findings.alarms.iterrows():
+        out.print(
+            f"[bold yellow]alarm[/] cell {alarm['cell']} ({alarm['state']}): {alarm['message']}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    for problem in findings.problems:
+        out.print(f"[bold red]archive:[/] {problem}", highlight=False, soft_wrap=True)
+    if not findings.problems:
+        out.print(
+            f"{findings.samples} samples in the archive: every reading once, cycles equal to a "
+            "recomputation.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    where = Path(os.path.relpath(bench.folder))
+    config = f"-c {where / 'labctl.toml'}"
+    run = findings.cycles["run_id"].iloc[0]
+    out.print(
+        f"""
+[bold]Where everything lies[/]
+  plot      {where / PLOT}
+  archive   {bench.wanted.archive.replace("sqlite:///", f"{where}/")}
+  logs      {where}/logs/
+  journal   {where}/data/journal.db
+
+[bold]What to type next[/]
+  . .venv/bin/activate
+  labctl archive cycles {run} {config}
+  labctl alarms list {config}
+  labctl up {config}       and, while that runs, in another terminal:
+  labctl status --all {config}
+  labctl run start rate-ladder --cell HEV-1 --channel rack1/21-1-1 {config}""",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _cycle_table(findings: Findings) -> Table:
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table.add_column("\ncell", no_wrap=True)
+    table.add_column("\ncycle", justify="right", no_wrap=True)
+    for heading in (
+        "charge\nmAh/g",
+        "discharge\nmAh/g",
+        "effic.\n%",
+        "retention\n%",
+        "ch.\nV",
+        "disch.\nV",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    last = ""
+    for _, row in findings.cycles.iterrows():
+        cell = str(row["cell"])
+        table.add_row(
+            "" if cell == last else cell,
+            str(row["cycle"]) + ("" if row["complete"] else "*"),
+            f"{row['charge_mAh_g']:.2f}",
+            f"{row['discharge_mAh_g']:.2f}",
+            f"{100 * row['coulombic_efficiency']:.2f}",
+            "-" if math.isnan(row["retention"]) else f"{100 * row['retention']:.2f}",
+            f"{row['mean_charge_voltage_V']:.3f}",
+            f"{row['mean_discharge_voltage_V']:.3f}",
+        )
+        last = cell
+    return table
+
+
+def _figure_table(findings: Findings) -> Table:
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table.add_column("the sound cells", no_wrap=True)
+    for heading in ("measured", "study", "difference", "allowed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
+    for figure in findings.figures:
+        apart = "" if figure.published is None else f"{figure.measured - figure.published:+.3f}"
+        table.add_row(
+            figure.name + (f" / {figure.unit}" if figure.unit else ""),
+            f"{figure.measured:.3f}",
+            "" if figure.published is None else f"{figure.published:g}",
+            apart,
+            "" if figure.tolerance is None else f"±{figure.tolerance:g}",
+            "[green]holds[/]" if figure.holds else "[bold red]FAILS[/]",
+        )
+    return table

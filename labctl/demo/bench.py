@@ -1,0 +1,194 @@
+"""The demo's folder: configuration of a PC with a simulated rack, and how far the demo came.
+
+A demo that was interrupted goes on where it stood; one that was finished begins anew.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from labctl.demo.cells import DemoCell
+from labctl.errors import CommandError
+
+NODE: Final = "demo"
+RACK: Final = "rack1"
+EPOCH_UNIX_S: Final = 1_767_603_600
+"""Monday 5 January 2026, 09:00 UTC: where virtual time begins, so that two demos are the same."""
+
+_MARK: Final = "demo.json"
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What demo it is. broker: auto, mosquitto or amqtt; archive: an address as in labctl.toml."""
+
+    seed: int = 7
+    speed: str = "virtual"
+    broker: str = "auto"
+    archive: str = "sqlite:///archive.db"
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """What the mark in the folder says."""
+
+    wanted: Wanted
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A folder in which a demo is run."""
+
+    folder: Path
+    wanted: Wanted
+    resumed: bool
+
+    @property
+    def config(self) -> Path:
+        """The PC's labctl.toml."""
+        return self.folder / "labctl.toml"
+
+    @property
+    def rack(self) -> Path:
+        """The simulated rack's configuration."""
+        return self.folder / "rack.toml"
+
+    def finish(self) -> None:
+        """Mark the demo as done: the next one begins anew."""
+        _write_mark(self.folder, Mark(self.wanted, finished=True))
+
+
+@contextmanager
+def set_up_bench(folder: Path, cells: list[DemoCell], wanted: Wanted) -> Iterator[Bench]:
+    """Make the folder, or find an unfinished demo in it; hold it against a second demo.
+
+    Raises:
+        CommandError: the folder holds something else, or another demo runs in it.
+    """
+    folder = folder.resolve()
+    found = _read_mark(folder)
+    if found is None and folder.is_dir() and any(folder.iterdir()):
+        raise CommandError(
+            f"{folder} is not empty and holds no demo: name another folder with --folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with _held(folder):
+        resumed = found == Mark(wanted)
+        if not resumed:
+            _clear(folder)
+            (folder / "stepfiles").mkdir()
+            _write_files(folder, cells, wanted)
+            _write_mark(folder, Mark(wanted))
+        yield Bench(folder, wanted, resumed)
+
+
+def _write_files(folder: Path, cells: list[DemoCell], wanted: Wanted) -> None:
+    mqtt_port, rack_port = _free_ports(2)
+    sockets = "".join(
+        f"""
+[[cells]]
+channel = "{each.socket}"
+spec.name = "{each.spec.name}"
+spec.material = "{each.spec.material}"
+spec.active_mass_g = {each.spec.active_mass_g!r}
+spec.seed = {each.spec.seed}
+spec.faults.fade_per_cycle = {each.spec.faults.fade_per_cycle!r}
+"""
+        for each in cells
+    )
+    (folder / "rack.toml").write_text(
+        f"""# A simulated Neware BTS 8 rack of sixteen channels, and which cell sits where.
+host = "127.0.0.1"
+port = {rack_port}
+units = 2
+seed = {wanted.seed}
+speed = "{wanted.speed}"
+epoch_unix_s = {EPOCH_UNIX_S}
+state_dir = "rack"
+{sockets}""",
+        encoding="utf-8",
+    )
+    (folder / "labctl.toml").write_text(
+        f"""# The demo's PC. 'labctl up --config' with this file starts all of it again.
+[node]
+name = "{NODE}"
+data = "data"
+speed = "{wanted.speed}"
+
+[mqtt]
+url = "mqtt://127.0.0.1:{mqtt_port}"
+
+[archive]
+url = "{wanted.archive}"
+name = "{NODE}"
+
+[broker]
+kind = "{wanted.broker}"
+
+[instruments.{RACK}]
+driver = "neware_bts"
+host = "127.0.0.1"
+port = {rack_port}
+step_file_dir = "stepfiles"
+
+[simulators.{RACK}]
+kind = "neware"
+config = "rack.toml"
+""",
+        encoding="utf-8",
+    )
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    with (folder / "demo.lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CommandError(
+                f"another demo runs in {folder}: wait for it, or name another folder with --folder"
+            ) from None
+        yield
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name == "demo.lock":
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _read_mark(folder: Path) -> Mark | None:
+    try:
+        return msgspec.convert(json.loads((folder / _MARK).read_text()), Mark)
+    except (OSError, ValueError, msgspec.ValidationError):
+        return None
+
+
+def _write_mark(folder: Path, mark: Mark) -> None:
+    new = folder / (_MARK + ".new")
+    new.write_bytes(msgspec.json.encode(mark))
+    new.replace(folder / _MARK)

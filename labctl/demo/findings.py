@@ -1,0 +1,152 @@
+"""What the demo measured, read back from the SQL archive, beside what the study published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from labctl.archive import open_archive
+from labctl.report.plots import CapacityCurves, capacity_curves, plot_capacity
+
+FULL_CYCLES: Final = 2
+"""From this cycle on a charge begins where a full discharge ended."""
+PLATEAU_TOLERANCE_V: Final = 0.03
+CAPACITY_TOLERANCE_mAh_g: Final = 2.0
+TOP_OF_NVP_V: Final = 3.9
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of the study. ``published`` and ``tolerance`` are None for a yes-or-no figure."""
+
+    name: str
+    unit: str
+    measured: float
+    published: float | None
+    tolerance: float | None
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Everything that is told at the end.
+
+    cycles: as the archive's query gives them, with material.
+    figures: of the sound cells; problems: what ``verify`` found, none if all is well.
+    """
+
+    cycles: pd.DataFrame
+    figures: tuple[Figure, ...]
+    alarms: pd.DataFrame
+    problems: tuple[str, ...]
+    samples: int
+
+
+def read_findings(url: str, faulty: set[str], plot: Path) -> Findings:
+    """Read the archive at ``url``, write the plot, and compare with the study.
+
+    Raises:
+        ArchiveError: the archive cannot be read.
+    """
+    with open_archive(url) as archive:
+        cells = archive.cells()
+        runs = archive.runs()
+        cycles = archive.cycles().reset_index()
+        cycles["material"] = cycles["cell"].map(cells["material"])
+        alarms = archive.alarms()
+        reports = [archive.verify(run) for run in runs.index]
+        frames = []
+        for run, row in runs.iterrows():
+            frame = archive.samples(str(run))
+            frame["cell"] = row["cell"]
+            frame["material"] = cells["material"][row["cell"]]
+            frame["active_mass_g"] = row["active_mass_g"]
+            frames.append(frame)
+    records = pd.concat(frames, ignore_index=True)
+    sound = cycles[~cycles["cell"].isin(faulty)]
+    curves = [curve for curve in capacity_curves(records) if curve.cell not in faulty]
+    figure = plot_capacity(
+        records[~records["cell"].isin(faulty)], title="Capacity at 0.2C, 1.5 to 4.1 V"
+    )
+    figure.savefig(plot, dpi=130)
+    return Findings(
+        cycles=cycles,
+        figures=(*_figures(sound, curves), *_of_the_bench(runs, alarms, faulty)),
+        alarms=alarms,
+        problems=tuple(problem for report in reports for problem in report.problems),
+        samples=len(records),
+    )
+
+
+def _figures(cycles: pd.DataFrame, curves: list[CapacityCurves]) -> Iterator[Figure]:
+    for material, published in (("HE-V", 170.0), ("NVP", 155.2)):
+        part = cycles[(cycles["material"] == material) & (cycles["cycle"] >= FULL_CYCLES)]
+        yield _near(
+            f"{material} discharge capacity",
+            "mAh/g",
+            float(part["discharge_mAh_g"].mean()),
+            published,
+            CAPACITY_TOLERANCE_mAh_g,
+        )
+    first = cycles[cycles["cycle"] == 1]
+    for material in ("HE-V", "NVP"):
+        part = first[first["material"] == material]
+        ratio = float((part["discharge_mAh_g"] / part["charge_mAh_g"]).min())
+        yield Figure(f"{material} first discharge / first charge", "", ratio, None, None, ratio > 1)
+    full = [curve for curve in curves if curve.cycle >= FULL_CYCLES]
+    for published in (1.67, 3.43, 4.03):
+        yield _near(
+            f"HE-V plateau at {published} V",
+            "V",
+            _plateau_V([curve for curve in full if curve.material == "HE-V"], published),
+            published,
+            PLATEAU_TOLERANCE_V,
+        )
+    share = _share_above([curve for curve in full if curve.material == "NVP"], TOP_OF_NVP_V)
+    yield Figure(f"NVP capacity above {TOP_OF_NVP_V} V", "%", 100 * share, None, None, share < 0.02)
+    highest = max(
+        (p.voltage_V for curve in full if curve.material == "NVP" for p in curve.plateaus()),
+        default=float("nan"),
+    )
+    yield Figure("NVP highest plateau", "V", highest, None, None, highest < TOP_OF_NVP_V)
+
+
+def _of_the_bench(runs: pd.DataFrame, alarms: pd.DataFrame, faulty: set[str]) -> Iterator[Figure]:
+    completed = int((runs["outcome"] == "completed").sum())
+    yield Figure("runs completed", "", completed, len(runs), 0, completed == len(runs))
+    raised = set(alarms["cell"])
+    right, wrong = len(raised & faulty), len(raised - faulty)
+    yield Figure("faulty cells with an alarm", "", right, len(faulty), 0, right == len(faulty))
+    yield Figure("sound cells with an alarm", "", wrong, 0, 0, wrong == 0)
+
+
+def _near(name: str, unit: str, measured: float, published: float, tolerance: float) -> Figure:
+    holds = abs(measured - published) <= tolerance
+    return Figure(name, unit, measured, published, tolerance, holds)
+
+
+def _plateau_V(curves: list[CapacityCurves], near_V: float) -> float:
+    """Mean over the curves of the plateau nearest to a voltage; NaN if a curve has none."""
+    nearest = [
+        min((p.voltage_V for p in curve.plateaus()), key=lambda v: abs(v - near_V), default=np.nan)
+        for curve in curves
+    ]
+    return float(np.mean(nearest)) if nearest else float("nan")
+
+
+def _share_above(curves: list[CapacityCurves], voltage_V: float) -> float:
+    """The largest share of a discharge that is given above a voltage."""
+    shares = []
+    for curve in curves:
+        half = curve.discharge
+        if half is None:
+            continue
+        below = np.flatnonzero(half.voltage_V < voltage_V)
+        given = half.charge_Ah[below[0]] if len(below) else half.charge_Ah[-1]
+        shares.append(float(given / half.charge_Ah[-1]))
+    return max(shares, default=float("nan"))

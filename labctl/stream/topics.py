@@ -1,0 +1,277 @@
+"""Every topic of the stream and what is said on it, in one place.
+
+| topic | from | QoS, retained | payload |
+|---|---|---|---|
+| ``labctl/v1/{node}/batch`` | node | 1, no | a batch, byte for byte as the journal keeps it |
+| ``labctl/v1/{node}/ack`` | archive | 1, yes | :class:`Ack` |
+| ``labctl/v1/{node}/state`` | node (birth, will) | 1, yes | :class:`NodeState` |
+| ``labctl/v1/{node}/channel/{channel}/latest`` | node | 0, yes | :class:`ChannelLatest` |
+| ``labctl/v1/{node}/run/{run}/cycle`` | archive | 1, yes | :class:`CycleSummary` |
+| ``labctl/v1/{node}/alarm/{run}/{rule}`` | archive | 1, yes | :class:`AlarmState` |
+| ``labctl/v1/archive/{archive}/state`` | archive (birth, will) | 1, yes | :class:`ArchiveState` |
+
+Everything but the batch is JSON, for people and for other programs. A number that is not known is
+``null``. Fields may be added within ``v1``; unknown ones are passed over.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+
+import msgspec
+
+from labctl.errors import StreamError
+
+ROOT = "labctl/v1"
+ARCHIVE = "archive"
+LONGEST_NAME_B = 64
+LARGEST_JSON_B = 256 * 1024
+MOST_ACK_RANGES = 1000
+
+ALL_BATCHES = f"{ROOT}/+/batch"
+ALL_NODE_STATES = f"{ROOT}/+/state"
+ALL_LATEST = f"{ROOT}/+/channel/+/latest"
+ALL_CYCLES = f"{ROOT}/+/run/+/cycle"
+ALL_ALARMS = f"{ROOT}/+/alarm/+/+"
+ALL_ARCHIVE_STATES = f"{ROOT}/{ARCHIVE}/+/state"
+
+
+def check_name(name: str, what: str = "name") -> str:
+    """``name`` if it can stand in a topic as one level.
+
+    Raises:
+        StreamError: empty, longer than 64 bytes of UTF-8, begins or ends with a blank, begins with
+            ``$``, or has one of ``+ # /`` or a control character in it.
+    """
+    if not name:
+        raise StreamError(f"a {what} in a topic must not be empty")
+    bad = sorted({sign for sign in name if sign in "+#/" or not sign.isprintable()})
+    if bad:
+        raise StreamError(
+            f"{what} {name!r} cannot stand in a topic because of {' '.join(map(repr, bad))}; "
+            "use letters, digits, '-', '_' and '.'"
+        )
+    if name != name.strip() or name.startswith("$"):
+        raise StreamError(f"{what} {name!r} must not begin with '$' or begin or end with a blank")
+    size = len(name.encode("utf-8", "surrogatepass"))
+    if size > LONGEST_NAME_B:
+        raise StreamError(f"{what} {name!r} is {size} bytes long, at most {LONGEST_NAME_B} fit")
+    return name
+
+
+def check_node(node: str) -> str:
+    """``node`` if it can be the name of a node: a name in a topic other than ``archive``.
+
+    Raises:
+        StreamError: it cannot.
+    """
+    if node == ARCHIVE:
+        raise StreamError(
+            f"a node cannot be called {ARCHIVE!r}: archives announce themselves there"
+        )
+    return check_name(node, "node")
+
+
+def batch_topic(node: str) -> str:
+    """Where a node publishes the batches of its journal."""
+    return f"{ROOT}/{check_node(node)}/batch"
+
+
+def ack_topic(node: str) -> str:
+    """Where archives say what they have committed of a node's batches."""
+    return f"{ROOT}/{check_node(node)}/ack"
+
+
+def node_state_topic(node: str) -> str:
+    """Where a node announces itself, and its last will says that it is gone."""
+    return f"{ROOT}/{check_node(node)}/state"
+
+
+def latest_topic(node: str, channel: str) -> str:
+    """The latest reading of one channel."""
+    return f"{ROOT}/{check_node(node)}/channel/{check_name(channel, 'channel')}/latest"
+
+
+def cycle_topic(node: str, run: str) -> str:
+    """The summary of the latest cycle of a run."""
+    return f"{ROOT}/{check_node(node)}/run/{check_name(run, 'run')}/cycle"
+
+
+def alarm_topic(node: str, run: str, rule: str) -> str:
+    """The state of one alarm of one run."""
+    return f"{ROOT}/{check_node(node)}/alarm/{check_name(run, 'run')}/{check_name(rule, 'rule')}"
+
+
+def archive_state_topic(archive: str) -> str:
+    """Where an archive announces itself, and its last will says that it is gone."""
+    return f"{ROOT}/{ARCHIVE}/{check_name(archive, 'archive')}/state"
+
+
+def shared_batches(group: str) -> str:
+    """A subscription that several archives share: each batch goes to one of them (MQTT 5)."""
+    return f"$share/{check_name(group, 'share')}/{ALL_BATCHES}"
+
+
+def is_archive_state(topic: str) -> bool:
+    """Whether an archive announces itself on this topic."""
+    return topic.startswith(f"{ROOT}/{ARCHIVE}/") and topic.endswith("/state")
+
+
+def node_of(topic: str) -> str:
+    """The node in a topic of a node.
+
+    Raises:
+        StreamError: the topic is not one of a node.
+    """
+    levels = topic.removeprefix(f"{ROOT}/").split("/")
+    if not topic.startswith(f"{ROOT}/") or len(levels) < 2 or levels[0] == ARCHIVE:
+        raise StreamError(f"topic {topic!r} is not the topic of a node")
+    return check_name(levels[0], "node")
+
+
+class Ack(msgspec.Struct, frozen=True, kw_only=True):
+    """What an archive has committed of the batches of one journal.
+
+    source: names the journal, as in the batches.
+    watermark: every batch up to this number is committed; 0 if none.
+    ranges: further committed batches, first to last number of each piece, ascending, all above
+        the watermark and not touching one another.
+    """
+
+    source: str
+    watermark: int
+    ranges: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.watermark < 0:
+            raise ValueError(f"watermark must not be below 0, it is {self.watermark}")
+        if len(self.ranges) > MOST_ACK_RANGES:
+            raise ValueError(f"an ack has at most {MOST_ACK_RANGES} ranges, not {len(self.ranges)}")
+        end = self.watermark
+        for first, last in self.ranges:
+            if first <= end + 1 or last < first:
+                raise ValueError(f"range {first} to {last} does not follow {end}")
+            end = last
+
+    def covers(self, number: int) -> bool:
+        """Whether the batch of this number is committed."""
+        return number <= self.watermark or any(
+            first <= number <= last for first, last in self.ranges
+        )
+
+
+def ack_of(source: str, numbers: list[int], watermark: int = 0) -> Ack:
+    """An Ack of everything up to ``watermark`` and of ``numbers``, in any order.
+
+    Pieces beyond what one Ack holds are left out: they are said in a later one.
+    """
+    ranges: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if number <= watermark + 1:
+            watermark = max(watermark, number)
+        elif ranges and number == ranges[-1][1] + 1:
+            ranges[-1] = (ranges[-1][0], number)
+        else:
+            ranges.append((number, number))
+    return Ack(source=source, watermark=watermark, ranges=tuple(ranges[:MOST_ACK_RANGES]))
+
+
+Presence = Literal["online", "offline"]
+
+
+class NodeState(msgspec.Struct, frozen=True, kw_only=True):
+    """A node came or went. ``source`` names its journal."""
+
+    node: str
+    state: Presence
+    source: str
+    unix_time_s: float
+    labctl_version: str
+
+
+class ArchiveState(msgspec.Struct, frozen=True, kw_only=True):
+    """An archive came or went."""
+
+    archive: str
+    state: Presence
+    unix_time_s: float
+    labctl_version: str
+
+
+class ChannelLatest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a channel does now; ``run`` is '' when it is free."""
+
+    instrument: str
+    channel: str
+    run: str
+    state: str
+    cell: str
+    cycle: int
+    step: int
+    label: str
+    unix_time_s: float
+    voltage_V: float | None
+    current_A: float | None
+    charge_Ah: float | None
+    temperature_degC: float | None = None
+
+
+class CycleSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One cycle, as the archive reckoned it. Fractions are of one, not per cent."""
+
+    run: str
+    cell: str
+    cycle: int
+    cycle_class: str
+    complete: bool
+    interrupted: bool
+    charge_mAh_g: float | None
+    discharge_mAh_g: float | None
+    coulombic_efficiency: float | None
+    retention: float | None
+    mean_charge_V: float | None
+    mean_discharge_V: float | None
+    unix_time_s: float
+
+
+class AlarmState(msgspec.Struct, frozen=True, kw_only=True):
+    """One alarm; ``state`` and ``priority`` are words from labctl.alarms."""
+
+    run: str
+    rule: str
+    cell: str
+    state: str
+    priority: str
+    message: str
+    value: float | None
+    limit: float | None
+    unit: str
+    unix_time_s: float
+
+
+Said = TypeVar(
+    "Said", bound=Ack | NodeState | ArchiveState | ChannelLatest | CycleSummary | AlarmState
+)
+
+
+def encode(
+    message: Ack | NodeState | ArchiveState | ChannelLatest | CycleSummary | AlarmState,
+) -> bytes:
+    """The JSON of a message; NaN and infinities become ``null``."""
+    return msgspec.json.encode(message)
+
+
+def decode(payload: bytes, kind: type[Said]) -> Said:
+    """The message in a JSON payload.
+
+    Raises:
+        StreamError: too large, not JSON, or not a message of this kind.
+    """
+    if len(payload) > LARGEST_JSON_B:
+        raise StreamError(
+            f"a {kind.__name__} of {len(payload)} bytes is larger than {LARGEST_JSON_B}"
+        )
+    try:
+        return msgspec.json.decode(payload, type=kind)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise StreamError(f"this is not a {kind.__name__}: {error}") from error

@@ -1,0 +1,142 @@
+"""The JSON schema of a recipe, from the same declarations that check it.
+
+Editors complete and explain keys with it (yaml-language-server reads draft 7). It is shipped as
+``recipe.schema.json``; a recipe points to it in its first line.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from labctl.protocols.alarms import AlarmsFields, RetentionFields
+from labctl.protocols.reader import LONGEST_NAME
+from labctl.protocols.structure import LOOPS, LimitsFields
+from labctl.protocols.techniques import TECHNIQUES
+from labctl.protocols.written import Fields, RecordFields
+
+Schema = dict[str, Any]
+
+_PARAMETER_VALUE: Schema = {
+    "anyOf": [
+        {"type": ["string", "number"]},
+        {"type": "array", "minItems": 1, "items": {"type": ["string", "number"]}},
+    ]
+}
+
+
+def recipe_schema() -> Schema:
+    """The schema as a dictionary."""
+    steps = {word: _step(word, technique.about) for word, technique in TECHNIQUES.items()}
+    loops = {f"loop_{word}": _group(model) for word, model in LOOPS.items()}
+    definitions: Schema = {
+        "record": _group(RecordFields),
+        "retention": _group(RetentionFields),
+        **{f"{word}_keys": _group(technique.fields) for word, technique in TECHNIQUES.items()},
+        **{f"step_{word}": step for word, step in steps.items()},
+        **loops,
+        "steps": {
+            "type": "array",
+            "minItems": 1,
+            "description": "What is done, from top to bottom.",
+            "items": {
+                "anyOf": [
+                    *({"$ref": f"#/$defs/step_{word}"} for word in steps),
+                    *({"$ref": f"#/$defs/{name}"} for name in loops),
+                ]
+            },
+        },
+    }
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "labctl recipe",
+        "type": "object",
+        "required": ["recipe", "steps"],
+        "additionalProperties": False,
+        "properties": {
+            "recipe": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": LONGEST_NAME,
+                "description": "The name of the recipe.",
+            },
+            "about": {"type": "string", "description": "What it is for, in a sentence."},
+            "parameters": {
+                "type": "object",
+                "description": "Names with default values, used below as $name.",
+                "propertyNames": {"pattern": "^[a-z][a-z0-9_]{0,39}$"},
+                "additionalProperties": _PARAMETER_VALUE,
+            },
+            "limits": _group(LimitsFields),
+            "record": {
+                "anyOf": [
+                    {"type": "string", "examples": ["30 s"]},
+                    {"$ref": "#/$defs/record"},
+                ],
+                "description": "When a reading is kept. If not written: every 30 s.",
+            },
+            "alarms": _group(AlarmsFields),
+            "steps": {"$ref": "#/$defs/steps"},
+        },
+        "$defs": definitions,
+    }
+
+
+def schema_text() -> str:
+    """The schema as the text of ``recipe.schema.json``."""
+    return json.dumps(recipe_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _step(word: str, about: str) -> Schema:
+    keys: Schema = {"$ref": f"#/$defs/{word}_keys"}
+    short = TECHNIQUES[word].short
+    if short:
+        one = _group(TECHNIQUES[word].fields)["properties"][short]
+        keys = {"anyOf": [one, keys]}
+    return {
+        "type": "object",
+        "required": [word],
+        "additionalProperties": False,
+        "properties": {word: {**keys, "description": about}},
+    }
+
+
+def _group(model: type[Fields]) -> Schema:
+    """A model's own schema without pydantic's titles and nulls."""
+    whole = model.model_json_schema(by_alias=True)
+    properties = {name: _plain(schema) for name, schema in whole["properties"].items()}
+    group: Schema = {
+        "type": "object",
+        "description": whole.get("description", ""),
+        "additionalProperties": False,
+        "properties": properties,
+    }
+    if "required" in whole:
+        group["required"] = whole["required"]
+    return group
+
+
+def _plain(schema: Schema) -> Schema:
+    """Without titles, defaults and nulls; 'x-ref' names a definition, for pydantic knows none."""
+    plain = {key: value for key, value in schema.items() if key not in {"title", "default"}}
+    choices = [choice for choice in plain.get("anyOf", []) if choice != {"type": "null"}]
+    if len(choices) == 1:
+        del plain["anyOf"]
+        plain = {**choices[0], **plain}
+    elif choices:
+        plain["anyOf"] = choices
+    with_refs: Schema = _with_refs(plain)
+    return with_refs
+
+
+def _with_refs(part: Any) -> Any:  # noqa: ANN401
+    if isinstance(part, list):
+        return [_with_refs(one) for one in part]
+    if not isinstance(part, dict):
+        return part
+    return {
+        ("$ref" if key == "x-ref" else key): (
+            f"#/$defs/{value}" if key == "x-ref" else _with_refs(value)
+        )
+        for key, value in part.items()
+    }

@@ -1,0 +1,264 @@
+"""Journals of small laboratories, as the batches that a node would send of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, text
+
+from labctl.archive.database import open_engine, upgrade
+from labctl.model import Cell, Records
+from labctl.program import (
+    ConstantCurrent,
+    Limits,
+    Loop,
+    Program,
+    RecordRule,
+    RetentionAlarm,
+    Step,
+    encode_program,
+)
+from labctl.stream.batches import encode_events, encode_samples
+from labctl.stream.events import (
+    CellRegistered,
+    CycleEnded,
+    Event,
+    InstrumentSeen,
+    RunCreated,
+    RunEnded,
+    RunStateChanged,
+    StepEnded,
+)
+
+MASS_G = 0.002
+CURRENT_A = 2e-4
+START_UNIX_S = 1_750_000_000.0
+
+
+@dataclass
+class Journal:
+    """What a node wrote: numbered batches."""
+
+    source: str = "node-a-1f"
+    payloads: list[bytes] = field(default_factory=list)
+
+    def events(self, run: str, *events: Event) -> None:
+        self.payloads.append(encode_events(self.source, len(self.payloads) + 1, run, tuple(events)))
+
+    def samples(self, run: str, records: Records) -> None:
+        self.payloads.append(encode_samples(self.source, len(self.payloads) + 1, run, records))
+
+
+@dataclass
+class CycleSpec:
+    """One cycle of a story: hours of charge and discharge at 0.2 mA."""
+
+    charge_h: float = 1.0
+    discharge_h: float = 1.0
+    cycle_class: str = "cycle"
+    complete: bool = True
+    interrupted: bool = False
+
+
+def program(alarms: tuple[RetentionAlarm, ...]) -> Program:
+    step = Step(0, "charge", ConstantCurrent(CURRENT_A), (), RecordRule(), 1)
+    back = Step(1, "discharge", ConstantCurrent(-CURRENT_A), (), RecordRule(), 2)
+    return Program(
+        name="cycling",
+        recipe_sha256="ab" * 32,
+        cell="HEV-1",
+        body=(Loop(count=3, body=(step, back), counts_cycles=True),),
+        limits=Limits(1.0, 4.4, -1e-3, 1e-3, 1.0, 1e9),
+        alarms=alarms,
+    )
+
+
+def write_run(
+    journal: Journal,
+    specs: Sequence[CycleSpec],
+    *,
+    run: str = "run-1",
+    cell: str = "HEV-1",
+    samples_per_half: int = 5,
+    rows_per_batch: int = 7,
+    alarms: tuple[RetentionAlarm, ...] = (RetentionAlarm(),),
+    ended: bool = True,
+    temperature: Callable[[int], float] = lambda seq: 25.0 if seq % 3 else math.nan,
+) -> None:
+    """A whole run: registered, created, cycled, ended."""
+    journal.events(
+        "",
+        CellRegistered(
+            cell=Cell(
+                name=cell,
+                material="HE-V",
+                active_mass_g=MASS_G,
+                one_C_mA_per_g=100.0,
+                safe_voltage_min_V=1.0,
+                safe_voltage_max_V=4.4,
+                parents=("sheet-7",),
+            ),
+            actor="mia",
+            unix_time_s=START_UNIX_S - 60,
+        ),
+        InstrumentSeen(
+            instrument="neware-1",
+            driver="neware_bts",
+            manufacturer="Neware",
+            model="BTS",
+            serial="42",
+            channels=("1", "2"),
+            unix_time_s=START_UNIX_S - 50,
+        ),
+    )
+    journal.events(
+        run,
+        RunCreated(
+            run=run,
+            cell=cell,
+            instrument="neware-1",
+            channel="1",
+            recipe_name="cycling",
+            recipe_text="recipe: cycling",
+            recipe_sha256="ab" * 32,
+            program=encode_program(program(alarms)),
+            active_mass_g=MASS_G,
+            one_C_mA_per_g=100.0,
+            actor="mia",
+            labctl_version="0.1.0",
+            unix_time_s=START_UNIX_S - 40,
+        ),
+        RunStateChanged(run=run, state="arming", reason="", unix_time_s=START_UNIX_S - 40),
+        RunStateChanged(run=run, state="running", reason="", unix_time_s=START_UNIX_S),
+    )
+    columns: dict[str, list[float]] = {name: [] for name in Records.__slots__}
+    pending: list[tuple[int, list[Event]]] = []
+    seq, visit, time_s, charge_Ah, energy_Wh = 0, 0, 0.0, 0.0, 0.0
+
+    def sample(cycle: int, step: int, voltage_V: float, current_A: float) -> None:
+        row = (
+            seq, time_s, START_UNIX_S + time_s, cycle, step, visit, voltage_V, current_A,
+            charge_Ah, energy_Wh, temperature(seq),
+        )  # fmt: skip
+        for name, value in zip(columns, row, strict=True):
+            columns[name].append(value)
+
+    for cycle, spec in enumerate(specs, start=1):
+        first_of_cycle = seq + 1
+        for step, (hours, sign, mean_V) in enumerate(
+            [(spec.charge_h, 1.0, 3.5), (spec.discharge_h, -1.0, 3.3)], start=1
+        ):
+            visit += 1
+            first_of_visit, start_s = seq + 1, time_s
+            for place in range(samples_per_half):
+                seq += 1
+                moved_Ah = sign * CURRENT_A * hours / samples_per_half
+                time_s += hours * 3600 / samples_per_half
+                charge_Ah += moved_Ah
+                energy_Wh += moved_Ah * mean_V
+                sample(cycle, step, mean_V + 0.01 * place * sign, sign * CURRENT_A)
+            moved = CURRENT_A * hours
+            ended_step = StepEnded(
+                run=run, visit=visit, step=step, cycle=cycle,
+                label="charge" if sign > 0 else "discharge", technique="constant_current",
+                first_seq=first_of_visit, last_seq=seq, start_test_time_s=start_s,
+                end_test_time_s=time_s, end_voltage_V=mean_V, end_current_A=sign * CURRENT_A,
+                ended_by="voltage_V >= 4.1",
+                charge_Ah=moved if sign > 0 else 0.0, discharge_Ah=moved if sign < 0 else 0.0,
+                charge_Wh=moved * mean_V if sign > 0 else 0.0,
+                discharge_Wh=moved * mean_V if sign < 0 else 0.0,
+            )  # fmt: skip
+            pending.append((seq, [ended_step]))
+        pending[-1][1].append(
+            CycleEnded(
+                run=run,
+                cycle=cycle,
+                cycle_class=spec.cycle_class,
+                first_seq=first_of_cycle,
+                last_seq=seq,
+                complete=spec.complete,
+                interrupted=spec.interrupted,
+            )  # fmt: skip
+        )
+    records = Records(
+        **{
+            name: np.array(
+                values,
+                dtype=np.int64 if name in ("seq", "cycle", "step", "visit") else np.float64,
+            )
+            for name, values in columns.items()
+        }
+    )
+    for first in range(0, len(records), rows_per_batch):
+        block = records[first : first + rows_per_batch]
+        journal.samples(run, block)
+        due = [events for at, events in pending if at <= block.seq[-1]]
+        pending = [(at, events) for at, events in pending if at > block.seq[-1]]
+        if due:
+            journal.events(run, *(event for events in due for event in events))
+    if ended:
+        journal.events(
+            run,
+            RunStateChanged(
+                run=run, state="completed", reason="", unix_time_s=START_UNIX_S + time_s
+            ),
+            RunEnded(
+                run=run, outcome="completed", reason="read to end", last_seq=seq,
+                unix_time_s=START_UNIX_S + time_s,
+            ),
+        )  # fmt: skip
+
+
+def dump(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
+    """Everything in the archive, without commit stamps and with names instead of numbers."""
+    run = "(SELECT run_id FROM runs WHERE runs.run_number = t.run_number)"
+    alarm = "(SELECT a.rule FROM alarms AS a WHERE a.alarm_number = t.alarm_number)"
+    left_out = {"run_number", "alarm_number", "alarm_event_number", "committed_unix_s",
+                "received_unix_s"}  # fmt: skip
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    with engine.begin() as connection:
+        from labctl.archive.schema import TABLES
+
+        for table in TABLES:
+            names = [f't."{c.name}"' for c in table.columns if c.name not in left_out]
+            if "run_number" in table.c:
+                names.insert(0, run if table.name != "runs" else "t.run_id")
+            if table.name == "alarm_events":
+                names.insert(0, alarm)
+            rows = connection.execute(text(f"SELECT {', '.join(names)} FROM {table.name} AS t"))
+            found[table.name] = sorted((tuple(row) for row in rows), key=repr)
+    return found
+
+
+@dataclass
+class Lab:
+    """What tests of the archive need, without importing this file."""
+
+    Journal: type[Journal] = Journal
+    CycleSpec: type[CycleSpec] = CycleSpec
+    write_run: Callable[..., None] = write_run
+    dump: Callable[[Engine], dict[str, list[tuple[Any, ...]]]] = dump
+    program: Callable[..., Program] = program
+    MASS_G: float = MASS_G
+    CURRENT_A: float = CURRENT_A
+    START_UNIX_S: float = START_UNIX_S
+
+
+@pytest.fixture(scope="session")
+def lab() -> Lab:
+    """Builders of journals and a dump of the archive."""
+    return Lab()
+
+
+@pytest.fixture
+def engine(archive_url: str) -> Iterator[Engine]:
+    """An empty archive of each kind, its schema up to date."""
+    made = open_engine(archive_url)
+    upgrade(made)
+    yield made
+    made.dispose()
