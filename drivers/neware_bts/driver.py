@@ -359,7 +359,8 @@ class NewareBts:
 
     def _unclear(self, armed: Armed, why: str) -> LinkError:
         return LinkError(
-            f"{self._name}: channel {armed.channel} was told to start {armed.tag} and may run: {why}",
+            f"{self._name}: channel {armed.channel} was told to start {armed.tag} and may run: "
+            f"{why}",
             address=self._config.host,
             command="start",
         )

@@ -238,17 +238,21 @@ def _cycle_table(findings: Findings) -> Table:
 def _figure_table(findings: Findings) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="bold")
     table.add_column("the sound cells", no_wrap=True)
-    for heading in ("measured", "study", "difference", "allowed"):
+    for heading in ("measured", "expected", "difference", "allowed"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
     for figure in findings.figures:
-        apart = "" if figure.published is None else f"{figure.measured - figure.published:+.3f}"
+        apart = (
+            ""
+            if figure.published is None
+            else f"{figure.measured - figure.published:+.{figure.digits}f}"
+        )
         table.add_row(
             figure.name + (f" / {figure.unit}" if figure.unit else ""),
-            f"{figure.measured:.3f}",
+            f"{figure.measured:.{figure.digits}f}",
             "" if figure.published is None else f"{figure.published:g}",
             apart,
             "" if figure.tolerance is None else f"±{figure.tolerance:g}",
-            "[green]holds[/]" if figure.holds else "[bold red]FAILS[/]",
+            "[green]✓[/]" if figure.holds else "[bold red]✗[/]",
         )
     return table

@@ -26,7 +26,7 @@ from labctl.errors import LinkError, StreamError
 from labctl.settings import Settings
 from labctl.stream.topics import ALL_ALARMS, ALL_CYCLES, AlarmState, CycleSummary, decode
 
-_LOOK_S: Final = 0.25
+_AGAIN_S: Final = 0.25
 _DEAF_S: Final = 60.0
 DEVICE_ID: Final = 21
 
@@ -43,7 +43,14 @@ Result = TypeVar("Result")
 Look = Callable[[Status, Heard], None]
 
 
-async def conduct(settings: Settings, cells: list[DemoCell], recipe: Path, look: Look) -> Heard:
+async def conduct(
+    settings: Settings,
+    cells: list[DemoCell],
+    recipe: Path,
+    look: Look,
+    *,
+    look_every_s: float = 0.25,
+) -> Heard:
     """Register the cells, start the recipe on each, and watch until the archive has everything.
 
     Done again after an interruption, it starts nothing twice.
@@ -57,9 +64,9 @@ async def conduct(settings: Settings, cells: list[DemoCell], recipe: Path, look:
             look(status, heard)
             if all(run.ended for run in status.runs) and not status.unconfirmed_batches:
                 break
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(look_every_s)
         # The archive says what it found after it has confirmed what it committed.
-        await asyncio.sleep(2 * _LOOK_S)
+        await asyncio.sleep(2 * _AGAIN_S)
         look(status, heard)
     return heard
 
@@ -98,7 +105,7 @@ async def _patiently(work: Callable[[], Awaitable[Result]]) -> Result:
         except LinkError:
             if time.monotonic() > deadline_s:
                 raise
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_AGAIN_S)
 
 
 @asynccontextmanager
@@ -125,7 +132,7 @@ async def _listen(settings: Settings, heard: Heard) -> None:
                     await client.subscribe(topics, qos=1)
                 async for message in client.messages:
                     _hear(message, heard)
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(_AGAIN_S)
 
 
 def _hear(message: aiomqtt.Message, heard: Heard) -> None:

@@ -22,7 +22,10 @@ TOP_OF_NVP_V: Final = 3.9
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure of the study. ``published`` and ``tolerance`` are None for a yes-or-no figure."""
+    """One figure, and what is expected of it: by the study, or else of the demo itself.
+
+    ``published`` and ``tolerance`` are None where there is a bound alone.
+    """
 
     name: str
     unit: str
@@ -30,6 +33,7 @@ class Figure:
     published: float | None
     tolerance: float | None
     holds: bool
+    digits: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +122,11 @@ def _figures(cycles: pd.DataFrame, curves: list[CapacityCurves]) -> Iterator[Fig
 
 def _of_the_bench(runs: pd.DataFrame, alarms: pd.DataFrame, faulty: set[str]) -> Iterator[Figure]:
     completed = int((runs["outcome"] == "completed").sum())
-    yield Figure("runs completed", "", completed, len(runs), 0, completed == len(runs))
+    yield Figure("runs completed", "", completed, len(runs), 0, completed == len(runs), 0)
     raised = set(alarms["cell"])
     right, wrong = len(raised & faulty), len(raised - faulty)
-    yield Figure("faulty cells with an alarm", "", right, len(faulty), 0, right == len(faulty))
-    yield Figure("sound cells with an alarm", "", wrong, 0, 0, wrong == 0)
+    yield Figure("faulty cells with an alarm", "", right, len(faulty), 0, right == len(faulty), 0)
+    yield Figure("sound cells with an alarm", "", wrong, 0, 0, wrong == 0, 0)
 
 
 def _near(name: str, unit: str, measured: float, published: float, tolerance: float) -> Figure:

@@ -22,7 +22,7 @@ from labctl.engine.placement import Placed, at_the_end, close_run, place_reading
 from labctl.engine.run import Charter, Checkpoint
 from labctl.engine.states import RunState, Trigger, next_state
 from labctl.engine.walk import Walk
-from labctl.errors import CommandError, InstrumentError, JournalError, LinkError
+from labctl.errors import CommandError, InstrumentError, JournalError, LinkError, PlanError
 from labctl.model import Records
 from labctl.program import Limits, Step
 from labctl.stream.events import Event, RunEnded, RunStateChanged
@@ -155,7 +155,7 @@ class Runner:
         charter = self.charter
         try:
             armed = await self._driver.arm(charter.channel, charter.program, charter.run)
-        except InstrumentError as error:
+        except (InstrumentError, PlanError) as error:
             await self._change(Trigger.REFUSED, f"the program was not taken: {error}")
             return
         if wider := _wider(armed.limits, charter.program.limits):

@@ -142,9 +142,10 @@ def plot_capacity(
         frameon=False,
         fontsize=9,
         handlelength=2.6,
+        title=title or None,
+        title_fontproperties={"size": 12, "weight": "bold"},
+        alignment="left",
     )
-    if title:
-        figure.suptitle(title, fontsize=12, fontweight="bold", x=0.99, ha="right")
     return figure
 
 

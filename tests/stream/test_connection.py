@@ -9,6 +9,7 @@ import socket
 import subprocess
 import uuid
 
+import aiomqtt
 import pytest
 from stream_peers import running
 
@@ -110,6 +111,32 @@ async def test_a_cancellation_in_the_same_moment_as_an_answer_is_not_lost(mosqui
         task.cancel()
         done, _ = await asyncio.wait([task], timeout=3)
         assert done, f"it went on after a cancellation at turn {turns}"
+
+
+async def test_a_cancellation_in_the_same_moment_as_a_broken_connection_is_not_lost(mosquitto):
+    breaks = asyncio.Event()
+    connected = asyncio.Event()
+
+    async def break_down() -> None:
+        await breaks.wait()
+        raise aiomqtt.MqttError("broken")
+
+    async def serve(_connection: Connection) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(break_down())
+            connected.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(
+        stay_connected(MqttConfig(url=mosquitto.url), serve, client_id=unique())
+    )
+    await connected.wait()
+    breaks.set()
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=3)
+    task.cancel()
+    assert done
+    assert task.cancelled()
 
 
 async def test_a_client_that_dies_leaves_its_last_will(broker):

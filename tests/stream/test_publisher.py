@@ -128,6 +128,28 @@ async def test_an_archive_that_comes_is_given_everything_at_once(broker):
     assert clock.monotonic_s() == 0.0
 
 
+async def test_a_node_that_is_back_sends_at_once_what_is_not_acknowledged(broker):
+    clock = ManualClock()
+    lab = Lab(broker.url, clock=clock, limits=WindowLimits())
+    lab.archive.deaf_to = lambda _: True
+    await lab.write(30)
+
+    async def take_its_place(_connection: Connection) -> None:
+        return
+
+    async with running(lab.publisher.run, lab.archive.run), asyncio.timeout(20):
+        await lab.archive.wait_received(30)
+        lab.archive.deaf_to = lambda _: False
+        config = MqttConfig(url=broker.url)
+        await stay_connected(config, take_its_place, client_id=f"labctl-node-{lab.node}")
+        while lab.publisher.status.connections < 2:
+            await clock.advance(0.1)
+            await asyncio.sleep(0.01)
+        await lab.outbox.wait_drained()
+        assert clock.monotonic_s() < WindowLimits().silence_s
+    lab.assert_all_arrived()
+
+
 async def test_batches_and_acks_that_get_lost_are_made_good(broker):
     lab = Lab(broker.url)
     luck = random.Random(3)

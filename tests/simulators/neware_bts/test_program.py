@@ -272,6 +272,31 @@ def test_a_protection_that_is_passed_for_less_than_its_delay_does_not_trip() -> 
     assert int(rows.step[-1]) == 2
 
 
+def test_the_delay_of_a_protection_begins_anew_in_every_step() -> None:
+    rows, at, _ = executed(
+        step_file(
+            step(1, StepType.CC_CHARGE, current_A=1e-3, time_s=1803.0),
+            step(2, StepType.REST, time_s=10.0),
+            step(3, StepType.CC_CHARGE, current_A=5e-4, time_s=3600.0),
+            protection=Protection(voltage_upper_V=3.51, delay_s=5.0),
+        )
+    )
+    # 3 V + 1803 s at 1 mA + 5 mV over the resistance leaves 4.17 mV, which is 30 s at 0.5 mA.
+    assert (at.condition, int(rows.step[-1])) == (Condition.PROTECT, 3)
+    assert rows.ms[-1] == pytest.approx(35_000, abs=1)
+
+
+def test_a_surge_that_fades_within_the_delay_is_forgiven() -> None:
+    rows, at, _ = executed(
+        step_file(
+            step(1, StepType.CV_CHARGE, voltage_V=3.1, stop_current_A=1e-3),
+            protection=Protection(current_upper_A=5e-3, delay_s=30.0),
+        )
+    )
+    assert at.condition is Condition.FINISH
+    assert rows.ms[-1] == round(36e3 * math.log(10))
+
+
 def test_a_stop_voltage_at_the_protections_value_ends_the_step_and_not_the_test() -> None:
     _, at, _ = executed(
         step_file(
