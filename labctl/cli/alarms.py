@@ -28,9 +28,6 @@ def list_alarms(
     url: UrlOption = None,
 ) -> None:
     """The alarms that stand."""
-    from rich.markup import escape
-    from rich.table import Table
-
     from labctl.archive import open_archive
 
     with open_archive(_url(config, url)) as archive:
@@ -40,20 +37,15 @@ def list_alarms(
     if frame.empty:
         out.print("no alarm stands")
         return
-    table = Table("alarm", "state", "cell", "run", "rule", "since cycle", "at", "what")
     for number, row in frame.iterrows():
         at = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["unix_time_s"]))
-        table.add_row(
-            str(number),
-            row["state"],
-            escape(str(row["cell"])),
-            escape(row["run_id"]),
-            row["rule"],
-            str(row["cycle"]),
-            at,
-            escape(row["message"]),
+        out.print(
+            f"alarm {number}: {row['rule']} of cell {row['cell']}, {row['state']} "
+            f"since cycle {row['cycle']} of {row['run_id']} ({at})\n  {row['message']}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
-    out.print(table)
 
 
 @app.command()

@@ -237,10 +237,10 @@ def _cycle_table(findings: Findings) -> Table:
 
 def _figure_table(findings: Findings) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="bold")
+    table.add_column("")
     table.add_column("the sound cells", no_wrap=True)
     for heading in ("measured", "expected", "difference", "allowed"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("")
     for figure in findings.figures:
         apart = (
             ""
@@ -248,11 +248,11 @@ def _figure_table(findings: Findings) -> Table:
             else f"{figure.measured - figure.published:+.{figure.digits}f}"
         )
         table.add_row(
+            "[green]✓[/]" if figure.holds else "[bold red]✗[/]",
             figure.name + (f" / {figure.unit}" if figure.unit else ""),
             f"{figure.measured:.{figure.digits}f}",
             "" if figure.published is None else f"{figure.published:g}",
             apart,
             "" if figure.tolerance is None else f"±{figure.tolerance:g}",
-            "[green]✓[/]" if figure.holds else "[bold red]✗[/]",
         )
     return table

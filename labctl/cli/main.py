@@ -34,14 +34,20 @@ app.command()(init.init)
 app.command()(demo.demo)
 
 
-@app.callback()
-def labctl(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    """Run an electrochemistry laboratory."""
-    if version:
+def _say_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"labctl {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def labctl(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_say_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Run an electrochemistry laboratory: recipes on instruments, every reading kept."""
 
 
 def main() -> None:
