@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labctl.errors import ConfigError, Problem
+from labctl.orphans import die_with_parent
 
 _ELSEWHERE = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin", "/usr/local/opt/mosquitto/sbin")
 INSTALL_HINT = "install it, for example with: apt-get install mosquitto"
@@ -127,6 +128,8 @@ class Mosquitto:
         self.options = options
         self.directory = directory
         self.log_file = directory / "mosquitto.log"
+        self._configuration = directory / "mosquitto.conf"
+        self._pid_file = directory / "mosquitto.pid"
         self._program = program
         self._process: asyncio.subprocess.Process | None = None
 
@@ -152,24 +155,26 @@ class Mosquitto:
         program = self._program or find_mosquitto()
         if program is None:
             raise ConfigError([Problem("there is no Mosquitto here", suggestion=INSTALL_HINT)])
+        self.directory.mkdir(parents=True, exist_ok=True)
+        await self._end_orphan()
         if await _accepts(self.host, self.port):
             raise self._failure("another program listens there")
-        configuration = self.directory / "mosquitto.conf"
-        self.directory.mkdir(parents=True, exist_ok=True)
-        configuration.write_text(
+        self._configuration.write_text(
             mosquitto_configuration(self.options, self.directory), encoding="utf-8"
         )
         with self.log_file.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 str(program),
                 "-c",
-                str(configuration),
+                str(self._configuration),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                preexec_fn=die_with_parent(signal.SIGTERM),
             )
         self._process = process
+        self._pid_file.write_text(f"{process.pid}\n", encoding="ascii")
         ended = asyncio.create_task(process.wait())
         try:
             async with asyncio.timeout(timeout_s):
@@ -215,6 +220,29 @@ class Mosquitto:
         """Return its exit code once it has ended, whoever ended it."""
         return 0 if self._process is None else await self._process.wait()
 
+    async def _end_orphan(self) -> None:
+        """End a Mosquitto of this folder whose parent was killed; it saves its state."""
+        try:
+            pid = int(self._pid_file.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            if self._is_ours(pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, how)
+            for _ in range(250):
+                if not self._is_ours(pid):
+                    return
+                await asyncio.sleep(0.02)
+
+    def _is_ours(self, pid: int) -> bool:
+        """Whether this process is a Mosquitto with our configuration, and not dead already."""
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        return os.fsencode(self._configuration) in words
+
     def _failure(self, what: str) -> ConfigError:
         try:
             said = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
@@ -225,7 +253,7 @@ class Mosquitto:
                 Problem(
                     f"Mosquitto on {self.host}:{self.port} did not start: {what}. "
                     + " | ".join(said),
-                    file=str(self.directory / "mosquitto.conf"),
+                    file=str(self._configuration),
                     suggestion="is the port taken, or the folder not writable?",
                 )
             ]

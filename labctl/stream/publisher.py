@@ -129,6 +129,7 @@ class Publisher:
     async def _serve(self, connection: Connection) -> None:
         await connection.subscribe(self._ack_topic, topics.ALL_ARCHIVE_STATES)
         await connection.announce()
+        self._window.rewind(self._clock.monotonic_s())
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen(connection), name="acks")
             tasks.create_task(self._send(connection, tasks), name="batches")

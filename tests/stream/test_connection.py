@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import socket
 import subprocess
+import sys
 import uuid
 
 import aiomqtt
@@ -333,6 +334,31 @@ async def test_one_call_starts_either_broker(tmp_path, mosquitto, kind):
     async with start_broker(kind, tmp_path, port=0) as broker:
         assert broker.kind == ("amqtt" if kind == "amqtt" else "mosquitto")
         await test_a_message_goes_through_and_comes_back(broker)
+
+
+async def test_a_broker_whose_parent_was_killed_is_replaced(tmp_path, mosquitto):
+    port = free_port()
+    script = (
+        "import asyncio, sys, pathlib\n"
+        "from labctl.stream.broker import start_broker\n"
+        "async def main():\n"
+        "    folder = pathlib.Path(sys.argv[1])\n"
+        "    async with start_broker('mosquitto', folder, port=int(sys.argv[2])):\n"
+        "        print('runs', flush=True)\n"
+        "        await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, tmp_path, str(port), stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    assert await parent.stdout.readline() == b"runs\n"
+    parent.kill()
+    await parent.communicate()
+    async with start_broker("mosquitto", tmp_path, port=port) as broker:
+        await test_a_message_goes_through_and_comes_back(broker)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
 
 
 @pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])

@@ -131,14 +131,17 @@ async def test_an_archive_that_comes_is_given_everything_at_once(broker):
 async def test_a_node_that_is_back_sends_at_once_what_is_not_acknowledged(broker):
     clock = ManualClock()
     lab = Lab(broker.url, clock=clock, limits=WindowLimits())
-    lab.archive.deaf_to = lambda _: True
-    await lab.write(30)
+    await lab.write(1)
 
     async def take_its_place(_connection: Connection) -> None:
         return
 
     async with running(lab.publisher.run, lab.archive.run), asyncio.timeout(20):
-        await lab.archive.wait_received(30)
+        await lab.outbox.wait_drained()
+        lab.archive.deaf_to = lambda _: True
+        before = lab.archive.received.total()
+        await lab.write(30)
+        await lab.archive.wait_received(before + 30)
         lab.archive.deaf_to = lambda _: False
         config = MqttConfig(url=broker.url)
         await stay_connected(config, take_its_place, client_id=f"labctl-node-{lab.node}")
