@@ -5,8 +5,10 @@
 The bare driver writes the same rows into the same table with the same index, in transactions of the
 same size and from values that were prepared before the clock started: SQLite with 100-row VALUES
 and with executemany, PostgreSQL with binary COPY of packed bytes. The archive starts from encoded
-batches: it decodes and checks them, keeps the ledger, steps and cycles, and watches retention.
-Without ``--postgresql`` a server of its own is started if PostgreSQL is installed.
+batches and decodes, checks and ledgers them; once with batches of samples alone, and once with the
+ends of steps and cycles between them (a cycle every 200 readings), which it keeps, reckons and
+watches. Without ``--postgresql`` a server of its own is started if PostgreSQL is installed; it runs
+without fsync, for both sides alike.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ from labctl.stream.events import CycleEnded, Event, RunCreated, StepEnded
 BATCH = 1000
 GROUP = 20
 PER_CYCLE = 200
+ARCHIVE = ("samples alone", "with steps, cycles, retention")
 SOURCE, RUN = "node-bench", "run-bench"
 
 
@@ -72,7 +75,7 @@ def readings(first_seq: int, count: int) -> Records:
     )
 
 
-def batches(count: int) -> list[bytes]:
+def batches(count: int, *, events: bool) -> list[bytes]:
     """What the node would send: batches of 1,000 readings, and the events between them."""
     steps = tuple(
         Step(n, label, ConstantCurrent(current_A), (), RecordRule())
@@ -96,7 +99,8 @@ def batches(count: int) -> list[bytes]:
     for first in range(1, count + 1, BATCH):
         rows = readings(first, min(BATCH, count - first + 1))
         payloads.append(encode_samples(SOURCE, len(payloads) + 1, RUN, rows))
-        payloads.append(encode_events(SOURCE, len(payloads) + 1, RUN, tuple(_ends(rows))))
+        if events:
+            payloads.append(encode_events(SOURCE, len(payloads) + 1, RUN, tuple(_ends(rows))))
     return payloads
 
 
@@ -119,10 +123,10 @@ def _ends(rows: Records) -> Iterator[Event]:
             )  # fmt: skip
 
 
-def archive_s(engine: Engine, payloads: list[bytes]) -> float:
+def archive_s(engine: Engine, payloads: list[bytes], count: int) -> float:
     """Seconds until all is committed."""
     ingest = Ingest(engine)
-    size = 2 * GROUP
+    size = round(GROUP * BATCH * len(payloads) / count)
     start_s = time.perf_counter()
     for first in range(0, len(payloads), size):
         ingest.commit(payloads[first : first + size])
@@ -157,7 +161,7 @@ def bare_postgresql_s(engine: Engine, count: int) -> float:
     connection: Any = engine.raw_connection()
     spent_s = 0.0
     for rows in _groups(count):
-        packed = _HEADER + pack_copy_rows(np.ones(len(rows), dtype=np.int64), rows) + _TRAILER
+        packed = _HEADER + pack_copy_rows(1, rows) + _TRAILER
         start_s = time.perf_counter()
         with connection.driver_connection.cursor() as cursor:
             with cursor.copy(f"COPY samples ({names}) FROM STDIN (FORMAT BINARY)") as copy:
@@ -218,11 +222,13 @@ def postgresql_of_our_own() -> Iterator[str | None]:
 
 def report(title: str, count: int, results: dict[str, list[float]]) -> None:
     print(f"\n{title}: {count:,} readings, transactions of {BATCH * GROUP:,}, median")
-    archive = statistics.median(results["archive"])
-    for name, seconds in results.items():
-        median_s = statistics.median(seconds)
-        ratio = "" if name == "archive" else f"   archive/bare {median_s / archive:6.1%}"
-        print(f"  {name:34s} {count / median_s:12,.0f} readings/s{ratio}")
+    medians_s = {name: statistics.median(seconds) for name, seconds in results.items()}
+    bare = [name for name in medians_s if name not in ARCHIVE]
+    for name in bare:
+        print(f"  bare {name:36s} {count / medians_s[name]:10,.0f} readings/s")
+    for name in ARCHIVE:
+        ratios = ", ".join(f"{medians_s[one] / medians_s[name]:.0%} of {one}" for one in bare)
+        print(f"  archive, {name:32s} {count / medians_s[name]:10,.0f} readings/s = {ratios}")
 
 
 def main() -> None:
@@ -233,35 +239,44 @@ def main() -> None:
     parser.add_argument("--only", choices=["sqlite", "postgresql"])
     options = parser.parse_args()
     count = options.readings - options.readings % BATCH
-    payloads = batches(count)
-    print(f"{len(payloads):,} batches, {sum(map(len, payloads)) / 1e6:.0f} MB, {sys.version}")
+    payloads = {name: batches(count, events=name != ARCHIVE[0]) for name in ARCHIVE}
+    size_B = sum(map(len, payloads[ARCHIVE[0]]))
+    print(f"{count:,} readings, {size_B / count:.0f} bytes each in their batches; {sys.version}")
     if options.only != "postgresql":
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+            bare = {
+                "100-row VALUES": lambda engine: bare_sqlite_s(engine, count, 100),
+                "executemany": lambda engine: bare_sqlite_s(engine, count, 1),
+            }
             url = f"sqlite:///{folder}/bench.db"
-            results: dict[str, list[float]] = {
-                "archive": [], "sqlite3, 100-row VALUES": [], "sqlite3, executemany": []
-            }  # fmt: skip
-            for _ in range(options.repeats):
-                with fresh(url) as engine:
-                    results["archive"].append(archive_s(engine, payloads))
-                with fresh(url) as engine:
-                    results["sqlite3, 100-row VALUES"].append(bare_sqlite_s(engine, count, 100))
-                with fresh(url) as engine:
-                    results["sqlite3, executemany"].append(bare_sqlite_s(engine, count, 1))
-            report("SQLite", count, results)
+            report("SQLite", count, measure(url, payloads, count, bare, options.repeats))
     if options.only != "sqlite":
         with contextlib.ExitStack() as stack:
             own = options.postgresql or stack.enter_context(postgresql_of_our_own())
             if own is None:
                 print("\nPostgreSQL is not installed")
                 return
-            results = {"archive": [], "psycopg, binary COPY": []}
-            for _ in range(options.repeats):
-                with fresh(own) as engine:
-                    results["archive"].append(archive_s(engine, payloads))
-                with fresh(own) as engine:
-                    results["psycopg, binary COPY"].append(bare_postgresql_s(engine, count))
-            report("PostgreSQL", count, results)
+            bare = {"binary COPY": lambda engine: bare_postgresql_s(engine, count)}
+            report("PostgreSQL", count, measure(own, payloads, count, bare, options.repeats))
+
+
+def measure(
+    url: str,
+    payloads: dict[str, list[bytes]],
+    count: int,
+    bare: dict[str, Callable[[Engine], float]],
+    repeats: int,
+) -> dict[str, list[float]]:
+    """Seconds of every way, one after the other, ``repeats`` times."""
+    seconds: dict[str, list[float]] = {name: [] for name in (*bare, *payloads)}
+    for _ in range(repeats):
+        for name, work in bare.items():
+            with fresh(url) as engine:
+                seconds[name].append(work(engine))
+        for name, some in payloads.items():
+            with fresh(url) as engine:
+                seconds[name].append(archive_s(engine, some, count))
+    return seconds
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ LONGEST_NAME = 200
 LARGEST_INT4 = 2**31 - 1
 LARGEST_INT8 = 2**63 - 1
 LONGEST_QUARANTINED_B = 8 * 1024 * 1024
+_SMALL = ("cycle", "step", "visit")
 _FINITE = tuple(
     name for name, kind in RECORD_COLUMNS.items() if kind == "<f8" and name != "temperature_degC"
 )
@@ -146,17 +147,20 @@ def _check_records(arrived: Arrived, batch: SamplesBatch) -> None:
     except StreamError as error:
         arrived.refuse(str(error))
         return
-    good = np.ones(len(records), dtype=bool)
-    for name in _FINITE:
-        good &= np.isfinite(getattr(records, name))
-    for name in ("cycle", "step", "visit"):
-        column = getattr(records, name)
-        good &= (column >= 0) & (column <= LARGEST_INT4)
     temperature = records.temperature_degC
     if np.isinf(temperature).any():
         columns = {one.name: getattr(records, one.name) for one in fields(records)}
         columns["temperature_degC"] = np.where(np.isinf(temperature), np.nan, temperature)
         records = Records(**columns)
+    if _all_good(records):
+        arrived.records = records
+        return
+    good = np.ones(len(records), dtype=bool)
+    for name in _FINITE:
+        good &= np.isfinite(getattr(records, name))
+    for name in _SMALL:
+        column = getattr(records, name)
+        good &= (column >= 0) & (column <= LARGEST_INT4)
     if good.all():
         arrived.records = records
         return
@@ -175,6 +179,17 @@ def _check_records(arrived: Arrived, batch: SamplesBatch) -> None:
         )
         for row in bad.tolist()
     ]
+
+
+def _all_good(records: Records) -> bool:
+    """Whether every value can be kept; may say no where a sum is too large for a number."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not all(math.isfinite(getattr(records, name).sum()) for name in _FINITE):
+            return False
+    return all(
+        getattr(records, name).min() >= 0 and getattr(records, name).max() <= LARGEST_INT4
+        for name in _SMALL
+    )
 
 
 def _row_as_json(records: Records, row: int) -> bytes:
@@ -231,11 +246,10 @@ def _checks_of(kind: type[msgspec.Struct]) -> _Checks:
     ints = [name for name, one in types.items() if one is int and name not in _SPAN]
     if not spans:
         ints += [name for name in _SPAN if name in types]
-    small = ("cycle", "step", "visit")
     return _Checks(
         attrgetter("first_seq", "last_seq") if spans else None,
         [name for name, one in types.items() if one is str],
-        [(name, LARGEST_INT4 if name in small else LARGEST_INT8) for name in ints],
+        [(name, LARGEST_INT4 if name in _SMALL else LARGEST_INT8) for name in ints],
         [
             name
             for name, one in types.items()

@@ -18,7 +18,7 @@ import numpy as np
 from sqlalchemy import Connection, exc
 
 from labctl.archive.schema import samples
-from labctl.model import FloatColumn, Records, join_records
+from labctl.model import FloatColumn, Records
 
 Block = tuple[int, Records]
 """A run's number and records of it in order of ``seq``; seq need not be without gaps."""
@@ -124,14 +124,17 @@ _ROW = np.dtype(
     + [part for name, width in _WIDTHS.items() for part in ((f"{name} size", ">i4"), (name, width))]
 )
 
+_EMPTY_ROW = np.zeros(1, dtype=_ROW)
+_EMPTY_ROW["fields"] = len(COLUMNS)
+for _name, _width in _WIDTHS.items():
+    _EMPTY_ROW[f"{_name} size"] = np.dtype(_width).itemsize
 
-def pack_copy_rows(run_numbers: np.ndarray[Any, Any], records: Records) -> bytes:
+
+def pack_copy_rows(run_number: int, records: Records) -> bytes:
     """The rows of a binary COPY, without its header and trailer."""
-    rows = np.empty(len(records), dtype=_ROW)
-    rows["fields"] = len(COLUMNS)
-    for name, width in _WIDTHS.items():
-        rows[f"{name} size"] = np.dtype(width).itemsize
-        rows[name] = run_numbers if name == "run_number" else getattr(records, name)
+    rows = np.repeat(_EMPTY_ROW, len(records))
+    for name in COLUMNS:
+        rows[name] = run_number if name == "run_number" else getattr(records, name)
     unknown = np.isnan(records.temperature_degC)
     if not unknown.any():
         return rows.tobytes()
@@ -142,14 +145,14 @@ def pack_copy_rows(run_numbers: np.ndarray[Any, Any], records: Records) -> bytes
 
 
 def _copy(connection: Connection, blocks: Sequence[Block]) -> None:
-    records = join_records([records for _, records in blocks])
-    run_numbers = np.repeat(
-        [run_number for run_number, _ in blocks], [len(records) for _, records in blocks]
-    )
     driver: Any = connection.connection.driver_connection
     with _as_sqlalchemy_raises(connection):
         with driver.cursor() as cursor, cursor.copy(_COPY_STATEMENT) as copy:
-            copy.write(_HEADER + pack_copy_rows(run_numbers, records) + _TRAILER)
+            copy.write(_HEADER)
+            # The server takes in one block while the next is packed.
+            for run_number, records in blocks:
+                copy.write(pack_copy_rows(run_number, records))
+            copy.write(_TRAILER)
 
 
 @contextlib.contextmanager

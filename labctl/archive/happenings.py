@@ -139,7 +139,8 @@ def _row(event: StepEnded | CycleEnded, run_numbers: Mapping[str, int]) -> Row:
     row = msgspec.structs.asdict(event)
     if isinstance(event, StepEnded) and not math.isfinite(sum(_step_figures(event))):
         row = {name: known(value) for name, value in row.items()}
-    row["run_number"] = run_numbers[row.pop("run")]
+    del row["run"]
+    row["run_number"] = run_numbers[event.run]
     return row
 
 

@@ -1,6 +1,7 @@
 """Many rows into the smaller tables in one statement, without SQLAlchemy's work for each row.
 
-SQLite takes them through ``executemany``, PostgreSQL as one array for each column.
+SQLite takes them through ``executemany``, PostgreSQL as one JSON text, which it parses faster than
+a driver sends as many values one by one. Numbers survive both exactly; NaN becomes NULL.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from functools import cache
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Table
-from sqlalchemy.dialects import postgresql
+import msgspec
+from sqlalchemy import Connection, Table
 
 Row = dict[str, Any]
-_POSTGRESQL: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
 def insert_many(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
@@ -41,20 +41,21 @@ def update_many(
 def _execute(
     connection: Connection, statement: str, names: tuple[str, ...], rows: Sequence[Row]
 ) -> None:
-    pick = itemgetter(*names)
     if connection.dialect.name == "postgresql":
-        columns = zip(*map(pick, rows), strict=True)
-        connection.exec_driver_sql(statement, tuple(list(column) for column in columns))
+        chosen = [{name: row[name] for name in names} for row in rows]
+        connection.exec_driver_sql(statement, (msgspec.json.encode(chosen).decode(),))
     else:
-        connection.exec_driver_sql(statement, [pick(row) for row in rows])
+        connection.exec_driver_sql(statement, list(map(itemgetter(*names), rows)))
 
 
 @cache
 def _insert_statement(dialect: str, table: Table, names: tuple[str, ...]) -> str:
     into = f"INSERT INTO {table.name} ({_listed(names)})"
     if dialect == "postgresql":
-        arrays = _unnested(table, names)
-        return f"{into} SELECT * FROM {arrays} ON CONFLICT DO NOTHING"  # noqa: S608
+        return (
+            f"{into} SELECT {_listed(names)} FROM {_rows_of_json(table)} "  # noqa: S608
+            "ON CONFLICT DO NOTHING"
+        )
     return f"{into} VALUES ({', '.join('?' * len(names))}) ON CONFLICT DO NOTHING"
 
 
@@ -66,18 +67,14 @@ def _update_statement(
     if dialect == "postgresql":
         sets = ", ".join(f'"{name}" = new."{name}"' for name in changed)
         same = " AND ".join(f'{table.name}."{name}" = new."{name}"' for name in key)
-        return (
-            f"UPDATE {table.name} SET {sets} "  # noqa: S608
-            f"FROM {_unnested(table, names)} AS new ({_listed(names)}) WHERE {same}"
-        )
+        return f"UPDATE {table.name} SET {sets} FROM {_rows_of_json(table)} AS new WHERE {same}"  # noqa: S608
     sets = ", ".join(f'"{name}" = ?' for name in changed)
     same = " AND ".join(f'"{name}" = ?' for name in key)
     return f"UPDATE {table.name} SET {sets} WHERE {same}"  # noqa: S608
 
 
-def _unnested(table: Table, names: tuple[str, ...]) -> str:
-    arrays = ", ".join(f"%s::{table.c[name].type.compile(_POSTGRESQL)}[]" for name in names)
-    return f"unnest({arrays})"
+def _rows_of_json(table: Table) -> str:
+    return f"json_populate_recordset(NULL::{table.name}, %s::json)"
 
 
 def _listed(names: tuple[str, ...]) -> str:

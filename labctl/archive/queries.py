@@ -41,7 +41,11 @@ class Archive:
             ArchiveError: not an archive, of another schema, or it cannot be reached.
         """
         engine = open_engine(url, read_only=True)
-        check(engine)
+        try:
+            check(engine)
+        except ArchiveError:
+            engine.dispose()
+            raise
         return cls(engine)
 
     def close(self) -> None:

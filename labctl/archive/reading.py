@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Select, and_, or_, select
@@ -47,7 +48,7 @@ def samples_query(columns: Sequence[str] = tuple(RECORD_COLUMNS)) -> Select[tupl
 
 def read_columns(
     connection: Connection, query: Select[tuple[object, ...]], columns: Sequence[str]
-) -> Iterator[dict[str, np.ndarray[tuple[int], np.dtype[np.float64 | np.int64]]]]:
+) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
     """The rows of ``query`` in blocks of columns; NULL becomes NaN."""
     result = connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE))
     for rows in result.partitions():
@@ -64,4 +65,4 @@ def _read(connection: Connection, query: Select[tuple[object, ...]]) -> Records:
         return Records()
     columns = {name: np.concatenate([block[name] for block in blocks]) for name in names}
     order = np.argsort(columns["seq"], kind="stable")
-    return Records(**{name: column[order] for name, column in columns.items()})
+    return Records(*(columns[name][order] for name in names))

@@ -1,4 +1,4 @@
-"""What a cycle charged and discharged, by the sign of the change and not by the step's intention."""
+"""What a cycle charged and discharged, by the sign of the change and not by intention."""
 
 from __future__ import annotations
 
@@ -82,17 +82,17 @@ def test_the_reference_is_the_median_of_its_cycles() -> None:
 
 @given(
     steps=st.lists(st.floats(-1.0, 1.0).map(lambda x: round(x, 6)), min_size=1, max_size=200),
-    cuts=st.sets(st.integers(0, 200), max_size=8),
+    cuts=st.lists(st.integers(0, 200), max_size=8),
 )
 def test_many_cycles_at_once_are_each_the_same_as_by_itself(
-    steps: list[float], cuts: set[int]
+    steps: list[float], cuts: list[int]
 ) -> None:
     charge_Ah = np.concatenate(([0.0], np.cumsum(steps)))
     last_row = len(charge_Ah) - 1
     time_s = np.arange(len(charge_Ah), dtype=float)
     voltage_V, energy_Wh = 3.0 + np.sin(time_s), charge_Ah * 3.3
     current_A = np.cos(time_s)
-    edges = sorted({0, last_row, *(cut for cut in cuts if cut <= last_row)})
+    edges = sorted([0, last_row, *(cut for cut in cuts if cut <= last_row)])
     before, last = np.array(edges[:-1], dtype=np.int64), np.array(edges[1:], dtype=np.int64)
     found = summarise_cycles(time_s, voltage_V, current_A, charge_Ah, energy_Wh, before, last)
     for one, a, b in zip(found, before, last, strict=True):
@@ -100,7 +100,7 @@ def test_many_cycles_at_once_are_each_the_same_as_by_itself(
         alone = summarise_cycle(
             time_s[rows], voltage_V[rows], current_A[rows], charge_Ah[rows], energy_Wh[rows]
         )
-        assert one == alone
+        assert repr(one) == repr(alone)  # NaN is not equal to NaN
         net = charge_Ah[b] - charge_Ah[a]
         assert one.charge_Ah - one.discharge_Ah == pytest.approx(net, abs=1e-9)
         assert min(one.charge_Ah, one.discharge_Ah) >= 0

@@ -183,7 +183,7 @@ def write_run(
                 last_seq=seq,
                 complete=spec.complete,
                 interrupted=spec.interrupted,
-            )  # fmt: skip
+            )
         )
     records = Records(
         **{

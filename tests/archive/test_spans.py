@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +28,7 @@ def test_spans_are_sets_of_numbers(one: set[int], other: set[int]) -> None:
     assert both == of(one | other)
     assert both.count == len(one | other)
     pieces = list(both)
-    assert all(a[1] + 1 < b[0] for a, b in zip(pieces, pieces[1:], strict=False))
+    assert all(a[1] + 1 < b[0] for a, b in itertools.pairwise(pieces))
 
 
 @given(NUMBERS)
