@@ -2,12 +2,13 @@
 # make test    set everything up and run the tests
 # make check   types, style, layers
 # make package build wheel and sdist, and try them and the editable install outside the tree
+# make validate compare with what other programs give
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check package setup clean
+.PHONY: demo test check package setup clean validate
 
 demo: $(VENV)/.ready
 	@$(BIN)/labctl demo
@@ -38,3 +39,14 @@ $(VENV)/.ready-dev: pyproject.toml constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo
+
+# make validate: the figures that others' programs give, each in an environment of its own
+VALIDATE := .venv-validate
+validate: $(VENV)/.ready-dev $(VALIDATE)/.ready
+	@$(BIN)/python benchmarks/validate/compare_with_pybamm.py $(VALIDATE)/bin/python
+
+$(VALIDATE)/.ready: benchmarks/validate/requirements.txt
+	@echo "setting up $(VALIDATE) with PyBaMM (some minutes)"
+	@$(PYTHON) -m venv $(VALIDATE)
+	@$(VALIDATE)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@

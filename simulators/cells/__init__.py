@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from labctl.simulators.cells.build import build_cell
-from labctl.simulators.cells.spec import CellSpec, Faults
+from labctl.simulators.cells.spec import Anode, CellSpec, Faults
 
-__all__ = ["CellSpec", "Faults", "build_cell"]
+__all__ = ["Anode", "CellSpec", "Faults", "build_cell"]

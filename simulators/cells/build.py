@@ -32,12 +32,11 @@ SCATTER = {"capacity": 0.004, "resistance": 0.05, "diffusion": 0.08}
 
 
 def build_cell(spec: CellSpec) -> ModelCell:
-    """The cell that ``spec`` describes, as made. Raises ValueError for an unknown material."""
-    material = MATERIALS.get(spec.material)
-    if material is None:
-        raise ValueError(
-            f"no material is called {spec.material!r}; there are {', '.join(sorted(MATERIALS))}"
-        )
+    """The cell that ``spec`` describes, as assembled.
+
+    Raises ValueError for an unknown material, or for an anode that holds more sodium than it can.
+    """
+    material = _material(spec.material)
     draw = random.Random(f"labctl cell {spec.seed}")  # noqa: S311
     capacity, resistance, diffusion = (
         1.0 + spec.scatter * width * max(-2.5, min(2.5, draw.gauss())) for width in SCATTER.values()
@@ -46,8 +45,24 @@ def build_cell(spec: CellSpec) -> ModelCell:
     electrodes[0] = _insertion(material, spec.active_mass_g, capacity, resistance, diffusion)
     electrodes[0, core.LOSS_CYCLE] += spec.faults.fade_per_cycle
     electrodes[0, core.GROWTH_CYCLE] += spec.faults.resistance_per_cycle
-    electrodes[1] = _metal(resistance)
-    tables = [_tables(material.name), _tables(material.name)]
+    state = np.zeros(core.STATE)
+    _fill(state, 0, material, material.made_occupancy.value)
+    tables = [_tables(material.name)] * 2
+    if spec.anode is None:
+        electrodes[1] = _metal(resistance)
+    else:
+        other = _material(spec.anode.material)
+        mass_g = spec.anode.active_mass_g
+        electrodes[1] = _insertion(other, mass_g, 1.0, resistance, diffusion)
+        tables[1] = _tables(other.name)
+        occupancy = spec.anode.sodium_mAh_per_g / other.capacity_mAh_per_g
+        if occupancy >= 1.0:
+            raise ValueError(
+                f"the anode cannot hold {spec.anode.sodium_mAh_per_g} mAh/g: "
+                f"{other.name} takes at most {other.capacity_mAh_per_g:.1f}"
+            )
+        _fill(state, 1, other, max(occupancy, other.made_occupancy.value))
+        state[core.WIDTH + core.FILM] = spec.anode.film_mAh_per_g * 1e-3 * mass_g
     cell = np.zeros(core.CELL_PARAMETERS)
     cell[core.RS] = SERIES_OHM * resistance + spec.faults.contact_ohm
     cell[core.RS_EA] = SERIES_ACTIVATION_J_PER_MOL
@@ -56,10 +71,6 @@ def build_cell(spec: CellSpec) -> ModelCell:
     cell[core.SHORT] = 1.0 / spec.faults.short_ohm
     cell[core.NOMINAL] = material.capacity_mAh_per_g * 1e-3 * spec.active_mass_g
     cell[core.AGEING_EA] = AGEING_ACTIVATION_J_PER_MOL
-    state = np.zeros(core.STATE)
-    made = material.made_occupancy.value
-    state[: core.SHELLS] = made
-    state[core.PHI] = float(material.open_circuit_V(np.array([made]))[0])
     state[core.TEMPERATURE] = 298.15
     state[core.ACTIVE : core.ACTIVE + 2] = 1.0
     state[core.GROWTH : core.GROWTH + 2] = 1.0
@@ -72,8 +83,23 @@ def build_cell(spec: CellSpec) -> ModelCell:
         cell,
         np.stack([table[0] for table in tables]),
         np.stack([table[1] for table in tables]),
-        _grid(),
+        shells(),
     )
+
+
+def _material(name: str) -> Material:
+    material = MATERIALS.get(name)
+    if material is None:
+        raise ValueError(
+            f"no material is called {name!r}; there are {', '.join(sorted(MATERIALS))}"
+        )
+    return material
+
+
+def _fill(state: Floats, electrode: int, material: Material, occupancy: float) -> None:
+    at = electrode * core.WIDTH
+    state[at : at + core.SHELLS] = occupancy
+    state[at + core.PHI] = float(material.open_circuit_V(np.array([occupancy]))[0])
 
 
 def _insertion(
@@ -96,7 +122,7 @@ def _insertion(
     row[core.FILM_V] = material.film_potential.value
     row[core.FILM_AH] = material.film_charge.value * 1e-3 * mass_g
     row[core.PLATE_A] = material.plating_current.value * mass_g
-    row[core.PLATE_AH] = 1e-3 * capacity_Ah
+    row[core.PLATE_AH] = 2e-4 * capacity_Ah
     row[core.LOSS_CYCLE] = material.loss_per_cycle.value
     row[core.LOSS_S] = material.loss_per_year.value / YEAR_S
     row[core.GROWTH_CYCLE] = material.growth_per_cycle.value
@@ -121,7 +147,7 @@ def _tables(material: str) -> tuple[Floats, Floats]:
 
 
 @functools.cache
-def _grid() -> Floats:
+def shells() -> Floats:
     """Volumes of the shells of a unit sphere, their inverses, and 3 r^2 / distance between them."""
     thickness = 1.25 ** np.arange(core.SHELLS - 1, -1, -1.0)
     edges = np.concatenate([[0.0], np.cumsum(thickness) / thickness.sum()])

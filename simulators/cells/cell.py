@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from labctl.simulators.cells import core
 from labctl.simulators.cells.interface import Control, Recorder, StopReason, Trace, Until
+from labctl.simulators.cells.inventory import ElectrodeInventory, Inventory
 
 Floats = npt.NDArray[np.float64]
 
@@ -68,6 +69,91 @@ class ModelCell:
             max_records,
         )
 
+    def sweep(
+        self,
+        from_V: float,
+        to_V: float,
+        rate_V_per_s: float,
+        *,
+        recorder: Recorder,
+        duration_s: float = math.inf,
+        max_records: int = 100_000,
+        max_current_A: float = math.inf,
+        ambient_degC: float = 25.0,
+    ) -> Trace:
+        """Holds a voltage that runs from ``from_V`` to ``to_V`` at ``rate_V_per_s`` (above 0).
+
+        A sweep that was cut by ``duration_s`` or ``max_records`` goes on seamlessly when it is
+        called again from the voltage where it ended. Raises ValueError as :meth:`advance` does.
+        """
+        if not (math.isfinite(from_V) and math.isfinite(to_V)):
+            raise ValueError(f"a sweep needs finite voltages, not {from_V} to {to_V}")
+        if not (math.isfinite(rate_V_per_s) and rate_V_per_s > 0.0):
+            raise ValueError(f"the sweep rate must be above 0 V/s, not {rate_V_per_s}")
+        ramp = math.copysign(rate_V_per_s, to_V - from_V)
+        return self._walk(
+            np.array([float(core.SWEEP), from_V, ramp, max_current_A, ambient_degC]),
+            min(duration_s, abs(to_V - from_V) / rate_V_per_s),
+            Until(),
+            recorder,
+            max_records,
+        )
+
+    def impedance(self, frequencies_Hz: Floats) -> npt.NDArray[np.complex128]:
+        """Impedance in ohm at each frequency: the model linearised where the cell stands.
+
+        With M = (w - J)^-1 from the solver of the time steps, (jw' - J)^-1 b is
+        (1 + (jw' - w) M)^-1 M b. Raises ValueError for a frequency that is not above 0.
+        """
+        wanted = np.atleast_1d(np.asarray(frequencies_Hz, dtype=np.float64))
+        if not (np.isfinite(wanted).all() and (wanted > 0.0).all()):
+            raise ValueError("every frequency must be finite and above 0 Hz")
+        state = self._state.copy()
+        state[: core.FAST] = self._now()
+        inverse = np.empty((core.FAST, core.FAST))
+        w = 1.0
+        series, share, passed = core.response(state, self._work, *self._model(), w, inverse)
+        matrix = inverse.T
+        push = np.zeros(core.FAST)
+        push[core.PHI] = passed / self._electrodes[0, core.DOUBLE_LAYER]
+        push[core.WIDTH + core.PHI] = -passed / self._electrodes[1, core.DOUBLE_LAYER]
+        start = matrix @ push
+        unit = np.eye(core.FAST)
+        answers = []
+        for omega in 2.0 * math.pi * wanted:
+            moved = np.linalg.solve(unit + (1j * omega - w) * matrix, start)
+            answers.append(series + share * (moved[core.PHI] - moved[core.WIDTH + core.PHI]))
+        return np.array(answers)
+
+    def inventory(self) -> Inventory:
+        """Where the sodium and the charge are now."""
+        now = self._now()
+        electrodes = []
+        for e in (0, 1):
+            p, at = self._electrodes[e], e * core.WIDTH
+            active = float(self._state[core.ACTIVE + e])
+            occupancy = float(self._grid[0] @ now[at : at + core.SHELLS])
+            electrodes.append(
+                ElectrodeInventory(
+                    inserts=bool(p[core.INSERTS]),
+                    occupancy=occupancy,
+                    active_share=active,
+                    sodium_Ah=occupancy * active * float(p[core.CAPACITY]),
+                    isolated_Ah=float(self._state[core.ISOLATED + e]),
+                    plated_Ah=float(now[at + core.PLATED]),
+                    film_Ah=float(now[at + core.FILM]),
+                    oxidised_Ah=float(now[at + core.OXIDISED]),
+                    double_layer_Ah=float(p[core.DOUBLE_LAYER] * now[at + core.PHI]) / 3600.0,
+                    potential_V=float(now[at + core.PHI]),
+                )
+            )
+        return Inventory(
+            positive=electrodes[0],
+            negative=electrodes[1],
+            through_terminals_Ah=float(now[core.Q_EXT]),
+            through_cell_Ah=float(now[core.Q_CELL]),
+        )
+
     def voltage_V(self, current_A: float = 0.0) -> float:
         """Terminal voltage in V now, if ``current_A`` were flowing."""
         return float(core.voltage_at(self._state, self._cell, current_A))
@@ -85,6 +171,17 @@ class ModelCell:
             )
         self._state[:] = np.frombuffer(state, dtype=np.float64)
 
+    def _model(self) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+        return self._electrodes, self._cell, self._tables_u, self._tables_d, self._grid
+
+    def _now(self) -> Floats:
+        """The fast state at the point where the cell stands, inside a step or not."""
+        start, end, third, fourth = self._state[: core.SLOW].reshape(4, core.FAST)
+        if self._state[core.PENDING] == 0.0:
+            return start.copy()
+        at = self._state[core.INSIDE] / self._state[core.STEP]
+        return np.asarray(start + at * (end - start + (1.0 - at) * (third + at * fourth)))
+
     def _walk(
         self,
         order: Floats,
@@ -99,6 +196,8 @@ class ModelCell:
             raise ValueError(f"max_records must be 1 or above, not {max_records}")
         if not order[3] > 0.0:
             raise ValueError(f"the current limit must be above 0, not {order[3]}")
+        if not -200.0 <= order[4] <= 500.0:
+            raise ValueError(f"the ambient must lie between -200 and 500 degC, not {order[4]}")
         ends = np.array(
             [
                 until.voltage_at_least_V,
@@ -122,15 +221,12 @@ class ModelCell:
         totals = np.zeros(6)
         blocks: list[Floats] = []
         left = max_records
+        begun = order[1]
         while True:
             count, why = core.walk(
                 self._state,
                 self._work,
-                self._electrodes,
-                self._cell,
-                self._tables_u,
-                self._tables_d,
-                self._grid,
+                *self._model(),
                 order,
                 min(duration_s, LONGEST_S),
                 ends,
@@ -142,6 +238,7 @@ class ModelCell:
             left -= count
             if why != StopReason.RECORDS or left == 0:
                 break
+            order[1] = begun + order[2] * totals[0]
         recorder.now_s, recorder.last_time_s = float(rule[3]), float(rule[4])
         recorder.last_voltage_V, recorder.last_current_A = float(rule[5]), float(rule[6])
         made = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)

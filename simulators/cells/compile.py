@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
+
 from labctl.simulators.cells.build import build_cell
 from labctl.simulators.cells.interface import Control, Recorder, Until
 from labctl.simulators.cells.spec import CellSpec
@@ -18,6 +20,7 @@ def warm() -> float:
     cell = build_cell(CellSpec(name="warm", material="HE-V", active_mass_g=2e-3))
     cell.advance(Control.CURRENT, 4e-5, 1.0, until=Until(), recorder=Recorder(every_s=0.5))
     cell.voltage_V()
+    cell.impedance(np.array([1.0]))
     return time.perf_counter() - begun
 
 

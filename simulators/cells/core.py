@@ -114,7 +114,8 @@ DURATION, RECORDS, V_HIGH, V_LOW, I_SMALL, CHARGE, I_LARGE = range(7)
 BIG = 1e300
 
 TABLE_EDGE = 2e-4  # the tables of U end here; logarithms go on
-TINY_X = 1e-7
+TINY_X = 2e-5  # and below this a straight line, so that a solver can come back
+STRIP_CAP = 400.0  # stripping of plated sodium is at most so many times its exchange current
 OCV_ROWS = 4097
 DIFFUSION_ROWS = 513
 TOLERANCE = 1e-2  # of the change over a step, beside the absolute ones
@@ -123,6 +124,8 @@ TOLERANCE_X = 5e-5
 TOLERANCE_H = 5e-3
 LARGEST_SWING = 0.02  # of the occupancy, in one step
 LONGEST_S = 7200.0
+SHORTEST_S = 1e-11
+COLDEST_K, HOTTEST_K = 200.0, 450.0  # rates stay as they are beyond
 
 A21 = 3.0
 A31, A32 = 1.831036793486759, 0.4955183967433795
@@ -241,13 +244,10 @@ def faradaic(
     x = y[e * WIDTH + SHELLS - 1]
     u, du = open_circuit(tables_u, e, x)
     inside = x * (1.0 - x)
-    if inside > 1e-8:
-        root = math.sqrt(inside)
-        i0 = d[e, D_I0] * 2.0 * root
-        di0 = d[e, D_I0] * (1.0 - 2.0 * x) / root
-    else:
-        i0 = d[e, D_I0] * 2e-4
-        di0 = 0.0
+    smooth = math.sqrt(inside * inside + 4e-12)
+    root = math.sqrt(0.5 * (inside + smooth) + 1e-9)
+    i0 = d[e, D_I0] * 2.0 * root
+    di0 = d[e, D_I0] * (0.5 + 0.5 * inside / smooth) * (1.0 - 2.0 * x) / root
     s, slope = two_sinh(d[e, D_F2] * (phi - u - p[e, HYS_V] * y[e * WIDTH + HYS]))
     by_phi = i0 * slope * d[e, D_F2]
     return i0 * s, di0 * s - by_phi * du, by_phi, -by_phi * p[e, HYS_V]
@@ -280,11 +280,13 @@ def aside(
         film *= ease
         dfilm *= ease
     plate, by_phi, by_plated = 0.0, 0.0, 0.0
-    if z < 40.0 or plated != 0.0:
+    if z < 20.0 or plated != 0.0:
         reach = p[e, PLATE_AH]
         there = plated / (abs(plated) + reach)
-        strip, dstrip = soft_exp(z)
         lay, dlay = soft_exp(-z)
+        cap = STRIP_CAP
+        strip = cap / (1.0 + cap * math.exp(-max(z, -600.0)))
+        dstrip = strip * (1.0 - strip / cap)
         plate = p[e, PLATE_A] * (there * strip - lay)
         by_phi = p[e, PLATE_A] * f2 * (there * dstrip + dlay)
         by_plated = p[e, PLATE_A] * strip * reach / ((abs(plated) + reach) ** 2)
@@ -487,14 +489,14 @@ def solve(r: Floats, w: float, fac: Floats, p: Floats) -> None:
 @inlined
 def arrhenius(energy: float, temperature: float) -> float:
     """Factor by which a rate at ``temperature`` (K) exceeds the rate at 25 degC."""
-    at = min(max(temperature, 200.0), 600.0)
+    at = min(max(temperature, COLDEST_K), HOTTEST_K)
     return math.exp(energy / GAS * (1.0 / T_REF_K - 1.0 / at))
 
 
 @compiled
 def prepare(s: Floats, p: Floats, cell: Floats, d: Floats) -> float:
     """Fills ``d`` for a step from the slow state; gives the series resistance in ohm."""
-    temperature = s[TEMPERATURE]
+    temperature = min(max(s[TEMPERATURE], COLDEST_K), HOTTEST_K)
     for e in range(2):
         d[e, D_F2] = 0.5 * FARADAY / (GAS * temperature)
         i0 = p[e, EXCHANGE] * arrhenius(p[e, EXCHANGE_EA], temperature)
@@ -733,19 +735,21 @@ def plan_step(
             if p[e, INSERTS] != 0.0:
                 steepest = max(steepest, abs(start[o + SHELLS - 1]) / 0.001)
         h = 0.1 / steepest
-    through = abs(start[Q_CELL])
     for e in range(2):
         if p[e, INSERTS] != 0.0:
-            h = min(h, LARGEST_SWING * p[e, CAPACITY] * s[ACTIVE + e] / max(through, 1e-30))
-    h = min(max(h, 1e-7), LONGEST_S)
+            swing = 0.0
+            for i in range(SHELLS):
+                swing += volumes[i] * start[e * WIDTH + i]
+            h = min(h, LARGEST_SWING / max(abs(swing), 1e-30))
+    h = min(max(h, SHORTEST_S), LONGEST_S)
     while True:
         error = attempt(
             s, h, u, yi, start, scratch, fac, p, cell, d, tables_u, tables_d, inverses, bridges
         )
         if error <= 1.0:
             break
-        if h <= 1e-7:
-            if math.isfinite(error):
+        if h <= SHORTEST_S:
+            if error < 1e3:
                 break
             for i in range(FAST):
                 s[FAST + i] = s[i]
@@ -753,9 +757,9 @@ def plan_step(
                 s[3 * FAST + i] = 0.0
             break
         shrink = 0.1 if not math.isfinite(error) else max(0.2, 0.9 * error ** (-0.25))
-        h = max(h * shrink, 1e-7)
+        h = max(h * shrink, SHORTEST_S)
     grow = 6.0 if error < 1e-4 else min(6.0, max(0.2, 0.9 * error ** (-0.25)))
-    s[NEXT] = h * grow if math.isfinite(error) else 1e-7
+    s[NEXT] = h * grow if error < 1e3 else 1e-3
     s[STEP] = h
     s[INSIDE] = 0.0
     s[PENDING] = 1.0
@@ -784,11 +788,12 @@ def plan_step(
         phi0, phi1 = s[o + PHI], s[FAST + o + PHI]
         heat -= 0.5 * p[e, DOUBLE_LAYER] * (phi1 * phi1 - phi0 * phi0) / 3600.0
         if p[e, INSERTS] != 0.0:
-            taken = mean_occupancy(s, e, volumes) - mean_occupancy(s[FAST:], e, volumes)
-            u0, _ = open_circuit(tables_u, e, s[o + SHELLS - 1])
-            u1, _ = open_circuit(tables_u, e, s[FAST + o + SHELLS - 1])
-            volts = 0.5 * (u0 + u1) - s[TEMPERATURE] * p[e, ENTROPY]
-            heat -= taken * p[e, CAPACITY] * s[ACTIVE + e] * volts
+            stored = 0.0
+            for i in range(SHELLS):
+                x0, x1 = s[o + i], s[FAST + o + i]
+                volts, _ = open_circuit(tables_u, e, 0.5 * (x0 + x1))
+                stored += volumes[i] * (x0 - x1) * (volts - s[TEMPERATURE] * p[e, ENTROPY])
+            heat -= stored * p[e, CAPACITY] * s[ACTIVE + e]
     s[HEAT] = heat * 3600.0 / h
 
 
@@ -968,6 +973,7 @@ def walk(
             if at >= goal:
                 if last_step:
                     reason = DURATION
+                    totals[0] = duration
                 break
             end = goal
             if at < s[TURNS] < end:
@@ -1040,3 +1046,33 @@ def voltage_at(s: Floats, cell: Floats, current: float) -> float:
         phi = s[PHI] - s[WIDTH + PHI]
     share = 1.0 / (1.0 + cell[SHORT] * series)
     return float(share * (phi + series * current))
+
+
+@compiled
+def response(
+    s: Floats,
+    work: Floats,
+    p: Floats,
+    cell: Floats,
+    tables_u: Floats,
+    tables_d: Floats,
+    grid: Floats,
+    w: float,
+    out: Floats,
+) -> tuple[float, float, float]:
+    """The small-signal response of the cell where row 0 stands, current being imposed.
+
+    Fills ``out``, (FAST, FAST), with the inverse of (w - J) by columns. Gives the series
+    resistance seen from outside, the share of phi_0 - phi_1 seen there, and of the current.
+    """
+    fac, d = work[0:3], work[10:12]
+    series = prepare(s, p, cell, d)
+    y = s[:FAST]
+    factor(y, w, fac, 1, 0.0, math.inf, series, p, cell, d, tables_u, tables_d, grid[1], grid[2])
+    for i in range(FAST):
+        for k in range(FAST):
+            out[i, k] = 0.0
+        out[i, i] = 1.0
+        solve(out[i], w, fac, p)
+    share = 1.0 / (1.0 + cell[SHORT] * series)
+    return series * share, share, 1.0 - cell[SHORT] * series * share

@@ -30,11 +30,34 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"faults.short_ohm must be above 0, not {self.short_ohm}")
 
 
+class Anode(msgspec.Struct, frozen=True, kw_only=True):
+    """The counter electrode of a full cell and what it brings from its life before assembly.
+
+    material: a name in MATERIALS; ``active_mass_g`` is its mass.
+    sodium_mAh_per_g: sodium in it at assembly, per gram of its material.
+    film_mAh_per_g: charge that already went into its film (SEI); 0 is a new electrode.
+    """
+
+    material: str = "HC"
+    active_mass_g: float
+    sodium_mAh_per_g: float = 0.0
+    film_mAh_per_g: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.active_mass_g) and self.active_mass_g > 0.0):
+            raise ValueError(f"anode.active_mass_g must be above 0, not {self.active_mass_g}")
+        for name in ("sodium_mAh_per_g", "film_mAh_per_g"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0.0):
+                raise ValueError(f"anode.{name} must be a finite number, 0 or above, not {value}")
+
+
 class CellSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One cell to simulate. The same spec gives the same cell, to the bit.
 
     material: of the electrode at the positive terminal, a name in MATERIALS; ``active_mass_g`` is
-        its mass. The counter electrode is sodium metal.
+        its mass.
+    anode: the counter electrode of a full cell; without it the counter electrode is sodium metal.
     seed, scatter: cell-to-cell scatter in capacity, resistance and diffusion; 0 is nominal.
     """
 
@@ -44,6 +67,7 @@ class CellSpec(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     scatter: float = 1.0
     faults: Faults = Faults()
+    anode: Anode | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.active_mass_g) and self.active_mass_g > 0.0):

@@ -118,13 +118,15 @@ def assert_same(one: Measured, other: Measured) -> None:
     pd.testing.assert_frame_equal(one.alarms, other.alarms, check_exact=True)
 
 
-def assert_sound(measured: Measured) -> None:
+def assert_sound(measured: Measured, *, broker_lived: bool = True) -> None:
     assert measured.findings.problems == ()
     wrong = [figure for figure in measured.findings.figures if not figure.holds]
     assert wrong == []
     heard = {alarm.cell for alarm in measured.heard.alarms.values() if alarm.state != "normal"}
     assert heard == FAULTY
-    assert len(measured.heard.cycles) == 3 * len(CELLS)
+    if broker_lived:
+        # What is said to people while there is no broker is lost; the archive has it.
+        assert len(measured.heard.cycles) == 3 * len(CELLS)
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +167,7 @@ async def test_a_process_that_is_killed_leaves_no_trace_in_the_archive(
     measured = await whole_way(tmp_path / "demo", wanted, breaker)
     assert breaker.left == []
     assert_same(measured, reference)
-    assert_sound(measured)
+    assert_sound(measured, broker_lived=victim != "broker")
 
 
 async def test_everything_killed_one_after_the_other_with_the_embedded_broker(
@@ -176,7 +178,7 @@ async def test_everything_killed_one_after_the_other_with_the_embedded_broker(
     measured = await whole_way(tmp_path / "demo", wanted, breaker)
     assert breaker.left == []
     assert_same(measured, reference)
-    assert_sound(measured)
+    assert_sound(measured, broker_lived=False)
 
 
 async def records_so_far(folder: Path) -> int:

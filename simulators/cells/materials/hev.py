@@ -24,9 +24,9 @@ HE_V = Material(
         Reaction(1.10, 0.071, 1.0, "chosen so that 1.5 to 4.1 V gives the study's 170 mAh/g"),
     ),
     made_occupancy=Parameter(2.0 / 3.0, "1", "the study: Na3.2 of Na1.2 to Na4.2"),
-    particle_radius=Parameter(1.0e-6, "m", "chosen so that a particle is of usual size"),
+    particle_radius=Parameter(1.25e-6, "m", "chosen so that a particle is of usual size"),
     diffusivity=Parameter(
-        6.0e-14, "m2/s", "chosen so that it lies in the study's 1e-13 to 1e-15 and 50C is reached"
+        9.375e-14, "m2/s", "chosen so that it lies in the study's 1e-13 to 1e-15 and 50C is reached"
     ),
     plateau_diffusivity_share=Parameter(
         0.15, "1", "chosen so that D dips on plateaus as in GITT of two-phase cathodes"
@@ -47,10 +47,10 @@ HE_V = Material(
     film_potential=Parameter(0.9, "V", "reduction of carbonate electrolyte"),
     film_charge=Parameter(5.0, "mAh/g", "chosen so that a film closes within 5 mAh/g"),
     plating_current=Parameter(0.5, "A/g", "chosen so that sodium plates below 0 V"),
-    loss_per_cycle=Parameter(1.0e-5, "1/cycle", "chosen so that the study's endurance comes out"),
+    loss_per_cycle=Parameter(1.265e-5, "1/cycle", "chosen so that the study's endurance comes out"),
     loss_per_year=Parameter(0.01, "1/year", "chosen so that time weighs less than cycles"),
     growth_per_cycle=Parameter(5e-5, "1/cycle", "chosen so that the study's endurance comes out"),
     growth_per_year=Parameter(0.1, "1/year", "chosen so that time weighs less than cycles"),
-    loss_by_growth=Parameter(0.0, "1", "chosen so that the study's endurance comes out"),
+    loss_by_growth=Parameter(5.9, "1", "chosen so that the study's endurance comes out"),
     entropy=Parameter(0.0, "V/K", "chosen so that heat is that of losses alone"),
 )

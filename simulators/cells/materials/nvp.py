@@ -20,8 +20,8 @@ NVP = Material(
         Reaction(1.63, 0.98, 0.35, "V3+/V2+ plateau of NVP near 1.6 V"),
     ),
     made_occupancy=Parameter(2.0 / 3.0, "1", "the study: Na3, here of Na1 to Na4"),
-    particle_radius=Parameter(1.0e-6, "m", "chosen so that it equals HE-V's"),
-    diffusivity=Parameter(1.2e-14, "m2/s", "chosen so that it is below HE-V's, as in the study"),
+    particle_radius=Parameter(1.25e-6, "m", "chosen so that it equals HE-V's"),
+    diffusivity=Parameter(1.875e-14, "m2/s", "chosen so that it is below HE-V's, as in the study"),
     plateau_diffusivity_share=Parameter(
         0.15, "1", "chosen so that D dips on plateaus as in GITT of two-phase cathodes"
     ),
@@ -45,6 +45,6 @@ NVP = Material(
     loss_per_year=Parameter(0.02, "1/year", "chosen so that time weighs less than cycles"),
     growth_per_cycle=Parameter(2e-4, "1/cycle", "chosen so that it fades faster than HE-V"),
     growth_per_year=Parameter(0.2, "1/year", "chosen so that time weighs less than cycles"),
-    loss_by_growth=Parameter(0.0, "1", "chosen so that it equals HE-V's"),
+    loss_by_growth=Parameter(5.9, "1", "chosen so that it equals HE-V's"),
     entropy=Parameter(0.0, "V/K", "chosen so that heat is that of losses alone"),
 )
