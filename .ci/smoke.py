@@ -33,9 +33,7 @@ if extent == "core":
         sys.exit(f"the core has brought {there} along: it must install light")
 skipped = ("labctl.simulators", "labctl.report", "labctl.demo", "labctl.archive.migrations")
 for module in pkgutil.walk_packages(package.__path__, "labctl."):
-    if module.name == "labctl.__main__" or (
-        extent == "core" and module.name.startswith(skipped)
-    ):
+    if module.name == "labctl.__main__" or (extent == "core" and module.name.startswith(skipped)):
         continue
     if module.name.startswith("labctl.archive.migrations"):
         continue
