@@ -30,8 +30,11 @@ def read_toml(path: Path, kind: type[Section]) -> Section:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([Problem(f"cannot be read: {error}", file=str(path))]) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError([Problem(f"cannot be read: {reason}", file=str(path))]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([Problem(f"is not text in UTF-8: {error}", file=str(path))]) from error
     return parse_toml(text, kind, file=str(path))
 
 

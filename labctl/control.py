@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import pwd
 import socket
@@ -26,9 +27,14 @@ import msgspec
 from labctl.errors import CommandError, LabctlError, LinkError, Problem, ProblemsError
 from labctl.model import Cell
 
+log = logging.getLogger("labctl.daemon")
+
 LONGEST_LINE_B: Final = 4 * 1024 * 1024
 EXPIRES_AFTER_S: Final = 60.0
+MOST_CONNECTIONS: Final = 64
 _ANSWER_TIMEOUT_S: Final = 60.0
+_IDLE_S: Final = 120.0
+"""A client that says or reads nothing for so long is hung up on."""
 
 
 class GetStatus(msgspec.Struct, frozen=True, kw_only=True, tag="status"):
@@ -71,7 +77,17 @@ class ReleaseRun(msgspec.Struct, frozen=True, kw_only=True, tag="release_run"):
     reason: str
 
 
-Request: TypeAlias = GetStatus | GetCells | RegisterCell | StartRun | StopRun | ReleaseRun
+class AbandonRun(msgspec.Struct, frozen=True, kw_only=True, tag="abandon_run"):
+    """End the record of a run that is held or does not come to its stop; nothing is sent to its
+    instrument. Whoever asks has seen to it that the output is off."""
+
+    run: str
+    reason: str
+
+
+Request: TypeAlias = (
+    GetStatus | GetCells | RegisterCell | StartRun | StopRun | ReleaseRun | AbandonRun
+)
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,6 +201,11 @@ async def serve_control(path: Path, handler: Handler) -> AsyncIterator[None]:
     open_connections: set[asyncio.Task[None]] = set()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(open_connections) >= MOST_CONNECTIONS:
+            busy = f"the daemon has {MOST_CONNECTIONS} connections open already: try again"
+            writer.write(_line(Refused(kind="CommandError", message=busy)))
+            writer.close()
+            return
         task = asyncio.get_running_loop().create_task(_serve_one(reader, writer, handler))
         open_connections.add(task)
         task.add_done_callback(open_connections.discard)
@@ -234,13 +255,30 @@ async def ask(path: Path, request: Request, wanted: type[Wanted]) -> Wanted:
             f"this user may not talk to the daemon at {path}: join the daemon's group",
             address=str(path),
         ) from None
-    except (OSError, TimeoutError) as error:
+    except TimeoutError as error:
         raise LinkError(
-            f"the daemon at {path} did not answer: {error or 'timed out'}", address=str(path)
+            f"the daemon at {path} did not answer within {_ANSWER_TIMEOUT_S:g} s: it may still do "
+            "what it was asked; look with 'labctl status' before you ask again",
+            address=str(path),
+        ) from error
+    except (OSError, ValueError) as error:
+        raise LinkError(
+            f"the daemon at {path} did not answer: {error}", address=str(path)
         ) from error
     if not line.endswith(b"\n"):
-        raise LinkError(f"the daemon at {path} hung up before it answered", address=str(path))
-    answer = _answers.decode(line)
+        raise LinkError(
+            f"the daemon at {path} hung up before it answered: look with 'labctl status' whether "
+            "it did what it was asked",
+            address=str(path),
+        )
+    try:
+        answer = _answers.decode(line)
+    except msgspec.MsgspecError as error:
+        raise LinkError(
+            f"the daemon at {path} answered what this labctl does not understand ({error}): are "
+            "both of one version?",
+            address=str(path),
+        ) from error
     if isinstance(answer, Refused):
         if answer.problems:
             raise ProblemsError([Problem(*problem) for problem in answer.problems])
@@ -256,26 +294,37 @@ async def _serve_one(
     try:
         actor = _actor(writer)
         while True:
-            try:
-                line = await reader.readline()
-            except ValueError:
-                line = b""
+            async with asyncio.timeout(_IDLE_S):
+                try:
+                    line = await reader.readline()
+                except ValueError:
+                    long = f"a command of more than {LONGEST_LINE_B >> 20} MiB is not read"
+                    writer.write(_line(Refused(kind="CommandError", message=long)))
+                    await writer.drain()
+                    return
             if not line.endswith(b"\n"):
                 return
-            writer.write(msgspec.json.encode(await _answer(line, actor, handler)) + b"\n")
-            await writer.drain()
-    except ConnectionError:
+            writer.write(_line(await _answer(line, actor, handler)))
+            async with asyncio.timeout(_IDLE_S):
+                await writer.drain()
+    except (OSError, TimeoutError):
         return
     finally:
+        if writer.transport.get_write_buffer_size():
+            writer.transport.abort()  # what a client does not read is not waited for
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
 
 
+def _line(answer: Answer) -> bytes:
+    return msgspec.json.encode(answer) + b"\n"
+
+
 async def _answer(line: bytes, actor: str, handler: Handler) -> Answer:
     try:
         command = _commands.decode(line)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         return Refused(kind="CommandError", message=f"this is not a command: {error}")
     if command.expires_unix_s < time.time():
         return Refused(kind="CommandError", message="the command came too late and was not done")
@@ -283,6 +332,13 @@ async def _answer(line: bytes, actor: str, handler: Handler) -> Answer:
         return await handler(command, actor)
     except LabctlError as error:
         return refusal(error)
+    except Exception as error:
+        log.exception("a command failed: %r", command.request)
+        return Refused(
+            kind="CommandError",
+            message=f"an internal error, see the daemon's log: {error!r}; 'labctl status' shows "
+            "what was done",
+        )
 
 
 def _actor(writer: asyncio.StreamWriter) -> str:
@@ -296,8 +352,11 @@ def _actor(writer: asyncio.StreamWriter) -> str:
 
 
 def _listen(path: Path) -> socket.socket:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(path)
+    except OSError as error:
+        raise CommandError(f"the control socket {path} cannot be made: {error}") from error
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o117)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from labctl.clock import clock_from_speed
 from labctl.config import read_toml
 from labctl.errors import ConfigError, Problem, StreamError
 from labctl.stream.connection import MqttConfig
-from labctl.stream.topics import check_node
+from labctl.stream.topics import check_name, check_node
 
 
 class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,6 +92,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return prefix + str((self.base / self.archive.url.removeprefix(prefix)).resolve())
 
 
+SERVICES = frozenset({"broker", "archive", "daemon"})
+"""What 'labctl up' starts beside the simulators."""
+
 DEFAULT_FILES = (Path("labctl.toml"), Path("/etc/labctl/labctl.toml"))
 
 
@@ -122,8 +126,21 @@ def load_settings(path: Path | None) -> Settings:
         clock_from_speed(settings.node.speed)
     except ValueError as error:
         problems.append(Problem(f"[node] speed: {error}", file=str(path)))
-    if settings.node.poll_s <= 0:
+    if not 0 < settings.node.poll_s < math.inf:
         problems.append(Problem("[node] poll_s must be above 0", file=str(path)))
+    for table, names in (
+        ("instruments", settings.instruments),
+        ("simulators", settings.simulators),
+    ):
+        for name in names:
+            try:
+                check_name(name, "name")
+            except StreamError as error:
+                problems.append(Problem(f"[{table}.{name}] {error}", file=str(path)))
+    problems += [
+        Problem(f"[simulators.{name}]: a service of 'labctl up' has that name", file=str(path))
+        for name in settings.simulators.keys() & SERVICES
+    ]
     problems += [
         Problem(f"[instruments.{name}] names no driver", file=str(path))
         for name, options in settings.instruments.items()

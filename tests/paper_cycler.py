@@ -7,8 +7,13 @@ test decides how far a run has come by how often it asks.
 
 from __future__ import annotations
 
+import asyncio
+from typing import ClassVar
+
+import msgspec
 import numpy as np
 
+from labctl.clock import Clock
 from labctl.drivers.base import (
     Armed,
     Capabilities,
@@ -111,7 +116,14 @@ def readings_of(program: Program) -> Readings:
 
 
 class PaperCycler:
-    """See the module. ``fail_next`` makes the next call raise, before or after it took effect."""
+    """See the module.
+
+    refuses_to_stop: so many calls of stop fail, and the test runs on.
+    garbles: so many answers of follow cannot be understood.
+    says: what follow says of the channel, whatever it does.
+    start_is_late: start is refused, though an earlier one has just taken effect.
+    hangs: follow gives no answer.
+    """
 
     def __init__(self, rows_per_answer: int = 50) -> None:
         self.rows_per_answer = rows_per_answer
@@ -122,6 +134,11 @@ class PaperCycler:
         self.lose_answer_of_start = False
         self.read_back: Limits | None = None
         self.trips_at: int | None = None
+        self.refuses_to_stop = 0
+        self.garbles = 0
+        self.says: ChannelState | None = None
+        self.start_is_late = False
+        self.hangs = False
         self._handed_out = 0
 
     @property
@@ -148,7 +165,8 @@ class PaperCycler:
     async def status(self, channel: str) -> ChannelStatus:
         self._say("status")
         tag = self.tests[-1][0] if self.tests else ""
-        return ChannelStatus(ChannelState.IDLE, str(len(self.tests)), tag, START_V, 0.0)
+        state = ChannelState.RUNNING if self.tests else ChannelState.IDLE
+        return ChannelStatus(state, str(len(self.tests)), tag, START_V, 0.0)
 
     def refusals(self, program: Program) -> tuple[str, ...]:
         return ()
@@ -161,6 +179,8 @@ class PaperCycler:
     async def start(self, armed: Armed) -> Started:
         self._say("start")
         self.tests.append((armed.tag, self._program))
+        if self.start_is_late:
+            raise InstrumentError("the channel is busy")
         if self.lose_answer_of_start:
             self.lose_answer_of_start = False
             raise LinkError("the answer was lost", command="start")
@@ -176,6 +196,13 @@ class PaperCycler:
 
     async def follow(self, started: Started, program: Program, next_index: int) -> Followed:
         self._say("follow")
+        if self.hangs:
+            await asyncio.get_running_loop().create_future()
+        if self.garbles:
+            self.garbles -= 1
+            raise InstrumentError("an answer that cannot be understood")
+        if self.says is ChannelState.UNAVAILABLE:
+            return Followed(Readings(), next_index, self.says, complete=False)
         everything = readings_of(self.tests[int(started.test) - 1][1])
         last = len(everything)
         state = ChannelState.FINISHED
@@ -189,12 +216,15 @@ class PaperCycler:
         return Followed(
             everything[next_index - 1 : end],
             end + 1,
-            state if complete else ChannelState.RUNNING,
+            self.says or (state if complete else ChannelState.RUNNING),
             complete,
         )
 
     async def stop(self, channel: str) -> None:
         self._say("stop")
+        if self.refuses_to_stop:
+            self.refuses_to_stop -= 1
+            raise InstrumentError("the channel was told to stop and is still running")
         if self.stopped_at is None:
             self.stopped_at = self._handed_out
 
@@ -205,3 +235,19 @@ class PaperCycler:
         self.calls.append(call)
         if self.link_down:
             raise LinkError("the cable is out", command=call)
+
+
+class PaperDriver(PaperCycler):
+    """The paper cycler as a configuration names it; the one made last for each instrument."""
+
+    class Config(msgspec.Struct):
+        rows: int = 50
+
+    made: ClassVar[dict[str, PaperDriver]] = {}
+
+    def __init__(self, config: Config, *, name: str, clock: Clock) -> None:
+        super().__init__(config.rows)
+        PaperDriver.made[name] = self
+
+    async def channels(self) -> tuple[str, ...]:
+        return ("1", "2")

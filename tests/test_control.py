@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from labctl.control import (
+    LONGEST_LINE_B,
     Answer,
     Command,
     Done,
@@ -118,7 +119,10 @@ async def test_a_command_that_comes_too_late_is_not_done(tmp_path: Path) -> None
     assert heard.commands == []
 
 
-@pytest.mark.parametrize("line", [b"hello\n", b"{}\n", b"\xff\xfe\n", b"[" * 5000 + b"\n"])
+@pytest.mark.parametrize(
+    "line",
+    [b"hello\n", b"{}\n", b"\xff\xfe\n", b"[" * 5000 + b"\n", b'{"x":' + b"[" * 100_000 + b"\n"],
+)
 async def test_nonsense_is_refused_and_the_door_stays_open(tmp_path: Path, line: bytes) -> None:
     async with serve_control(tmp_path / "s", Heard(Done(message="still here"))):
         assert b"not a command" in await say(tmp_path / "s", line)
@@ -132,3 +136,104 @@ async def test_half_a_command_is_no_command(tmp_path: Path) -> None:
         assert await say(tmp_path / "s", whole[:-5]) == b""
         assert await say(tmp_path / "s", whole) == b""
     assert heard.commands == []
+
+
+async def test_a_client_that_never_reads_does_not_keep_the_door_from_closing(
+    tmp_path: Path,
+) -> None:
+    heard = Heard(Done(message="x" * 3_000_000))
+    command = msgspec.json.encode(Command(id="1", expires_unix_s=9e9, request=STOP)) + b"\n"
+    async with asyncio.timeout(5.0):
+        async with serve_control(tmp_path / "s", heard):
+            _, writer = await asyncio.open_unix_connection(str(tmp_path / "s"), limit=1)
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(command)
+            while not heard.commands:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.01)
+    writer.transport.abort()
+
+
+async def test_a_client_that_says_half_a_word_is_hung_up_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labctl.control._IDLE_S", 0.05)
+    async with serve_control(tmp_path / "s", Heard(Done())):
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+        writer.write(b'{"id": "1')
+        async with asyncio.timeout(5.0):
+            assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_of_many_clients_those_too_many_are_told_to_try_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labctl.control.MOST_CONNECTIONS", 3)
+    async with serve_control(tmp_path / "s", Heard(Done(message="here"))):
+        idle = [await asyncio.open_unix_connection(str(tmp_path / "s")) for _ in range(3)]
+        with pytest.raises((CommandError, LinkError), match=r"3 connections open|did not answer"):
+            await ask(tmp_path / "s", STOP, Done)
+        for _, writer in idle:
+            writer.close()
+            await writer.wait_closed()
+        async with asyncio.timeout(5.0):
+            while True:
+                try:
+                    assert (await ask(tmp_path / "s", STOP, Done)).message == "here"
+                    break
+                except (CommandError, LinkError):
+                    await asyncio.sleep(0.01)
+
+
+async def test_a_command_that_is_too_long_is_told_so(tmp_path: Path) -> None:
+    heard = Heard(Done())
+    async with serve_control(tmp_path / "s", heard):
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+        writer.write(b"x" * (LONGEST_LINE_B + 10) + b"\n")
+        assert b"more than 4 MiB" in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+    assert heard.commands == []
+
+
+async def test_a_mistake_inside_the_daemon_is_an_answer_and_not_silence(tmp_path: Path) -> None:
+    async with serve_control(tmp_path / "s", Heard(ZeroDivisionError("x / 0"))):
+        with pytest.raises(CommandError, match=r"internal error.*ZeroDivisionError"):
+            await ask(tmp_path / "s", STOP, Done)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [(b'{"type": "song"}\n', "of one version"), (b"", "hung up"), (b"x" * 100, "hung up")],
+)
+async def test_an_answer_that_is_none_is_an_error_that_says_what_to_do(
+    tmp_path: Path, answer: bytes, said: str
+) -> None:
+    async def odd(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_unix_server(odd, tmp_path / "s")
+    async with server:
+        with pytest.raises(LinkError, match=said):
+            await ask(tmp_path / "s", STOP, Done)
+
+
+async def test_a_daemon_that_does_not_answer_in_time_may_still_do_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labctl.control._ANSWER_TIMEOUT_S", 0.05)
+    asked = asyncio.Event()
+
+    async def slow(command: Command, actor: str) -> Answer:
+        asked.set()
+        await asyncio.sleep(3600)
+        return Done()
+
+    async with serve_control(tmp_path / "s", slow):
+        with pytest.raises(LinkError, match=r"may still do .* 'labctl status'"):
+            await ask(tmp_path / "s", STOP, Done)
+        assert asked.is_set()

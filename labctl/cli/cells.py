@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from labctl.cli.common import ConfigOption, out, run
@@ -36,7 +37,7 @@ def add(
     cell = _cell(name, material, mass, one_c, window, area, tuple(parent or ()), note)
     settings = load_settings(config)
     done = run(ask(settings.socket, RegisterCell(cell=cell), Done))
-    out.print(done.message)
+    out.print(done.message, markup=False)
 
 
 @app.command("list")
@@ -54,12 +55,12 @@ def list_cells(config: ConfigOption = None) -> None:
     table.add_column("built from")
     for cell in cells:
         table.add_row(
-            cell.name,
-            cell.material,
+            escape(cell.name),
+            escape(cell.material),
             f"{cell.active_mass_g * 1e3:.3f}",
             f"{cell.one_C_A * 1e3:.4f}",
             f"{cell.safe_voltage_min_V:g} .. {cell.safe_voltage_max_V:g}",
-            ", ".join(cell.parents),
+            escape(", ".join(cell.parents)),
         )
     out.print(table)
 
@@ -87,7 +88,7 @@ def _cell(
         option = "--area"
         area_cm2 = None if area is None else parse_quantity(area, Kind.AREA)
     except QuantityError as error:
-        hint = f" {error.suggestion}" if error.suggestion else ""
+        hint = f"; {error.suggestion}" if error.suggestion else ""
         raise typer.BadParameter(f"{error}{hint}", param_hint=option) from error
     try:
         return Cell(

@@ -9,8 +9,9 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
-from labctl.errors import LabctlError
+from labctl.errors import ConfigError, Problem
 
 Result = TypeVar("Result")
 
@@ -28,9 +29,9 @@ ConfigOption = Annotated[
 ]
 
 
-def complain(error: LabctlError) -> None:
+def complain(error: Exception) -> None:
     """Print an error for a person: what, where, what to do."""
-    err.print(f"[bold red]error:[/] {_escaped(str(error))}", highlight=False)
+    err.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
@@ -38,5 +39,20 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
     return asyncio.run(work)
 
 
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
+def read_text(path: Path, *, longest_B: int = 1024 * 1024) -> str:
+    """The text of a file that a person named.
+
+    Raises:
+        ConfigError: it cannot be read, is too long, or is not text.
+    """
+    try:
+        if path.stat().st_size > longest_B:
+            message = f"is longer than {longest_B >> 10} KiB: is it the right file?"
+            raise ConfigError([Problem(message, file=str(path))])
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError([Problem(f"cannot be read: {reason}", file=str(path))]) from error
+    except UnicodeDecodeError as error:
+        message = f"is not text in UTF-8 (byte {error.start})"
+        raise ConfigError([Problem(message, file=str(path))]) from error

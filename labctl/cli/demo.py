@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
@@ -66,7 +67,14 @@ def demo(
     cells = demo_cells(seed)
     wanted = Wanted(seed=seed, speed=speed, broker=broker.value, archive=archive)
     with set_up_bench(folder, cells, wanted) as bench:
-        findings = asyncio.run(_measure(bench, cells))
+        try:
+            findings = asyncio.run(_measure(bench, cells))
+        except KeyboardInterrupt:
+            out.print(
+                "\nInterrupted; every process has ended. The same command goes on where it stood.",
+                soft_wrap=True,
+            )
+            raise typer.Exit(130) from None
         _tell(findings, bench)
         bench.finish()
     out.print(f"\nAll of it took {time.monotonic() - began_s:.1f} s.", highlight=False)
@@ -119,6 +127,8 @@ class _Show:
         self._live = Live(self._bars, console=out, refresh_per_second=8)
         self._alarms: set[tuple[str, str]] = set()
         self._said_s = 0.0
+        self._problem = ""
+        self._told: set[str] = set()
 
     def __enter__(self) -> Self:
         if out.is_terminal:
@@ -139,12 +149,18 @@ class _Show:
                 + f"{run.seq:5d} records"
             )
             done = 1.0 if run.ended else run.visit / (run.visit_count + 1)
-            self._bars.update(self._tasks[run.cell], completed=done, words=words)
+            if run.cell in self._tasks:
+                self._bars.update(self._tasks[run.cell], completed=done, words=words)
+        problem = status.stream_problem
+        if problem and problem == self._problem and problem not in self._told:
+            self._told.add(problem)
+            out.print(f"[yellow]waiting:[/] {escape(problem)}", highlight=False, soft_wrap=True)
+        self._problem = problem
         for key, alarm in heard.alarms.items():
             if key not in self._alarms and alarm.state != "normal":
                 self._alarms.add(key)
                 out.print(
-                    f"[bold yellow]alarm[/] over MQTT, cell {alarm.cell}: {alarm.message}",
+                    f"[bold yellow]alarm[/] over MQTT, cell {alarm.cell}: {escape(alarm.message)}",
                     highlight=False,
                     soft_wrap=True,
                 )
@@ -169,12 +185,13 @@ def _tell(findings: Findings, bench: Bench) -> None:
         out.print("No alarm was raised.")
     for _, alarm in findings.alarms.iterrows():
         out.print(
-            f"[bold yellow]alarm[/] cell {alarm['cell']} ({alarm['state']}): {alarm['message']}",
+            f"[bold yellow]alarm[/] cell {alarm['cell']} ({alarm['state']}): "
+            f"{escape(alarm['message'])}",
             highlight=False,
             soft_wrap=True,
         )
     for problem in findings.problems:
-        out.print(f"[bold red]archive:[/] {problem}", highlight=False, soft_wrap=True)
+        out.print(f"[bold red]archive:[/] {escape(problem)}", highlight=False, soft_wrap=True)
     if not findings.problems:
         out.print(
             f"{findings.samples} samples in the archive: every reading once, cycles equal to a "
@@ -237,9 +254,9 @@ def _cycle_table(findings: Findings) -> Table:
 
 def _figure_table(findings: Findings) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="bold")
-    table.add_column("")
+    table.add_column("", min_width=1, no_wrap=True)
     table.add_column("the sound cells", no_wrap=True)
-    for heading in ("measured", "expected", "difference", "allowed"):
+    for heading in ("measured", "expected", "off by", "allowed"):
         table.add_column(heading, justify="right", no_wrap=True)
     for figure in findings.figures:
         apart = (

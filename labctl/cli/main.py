@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -54,6 +55,10 @@ def main() -> None:
     """Run the command line; an error that labctl foresaw is one clear message and exit code 1."""
     try:
         app()
-    except LabctlError as error:
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; Python would complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (LabctlError, OSError) as error:
         complain(error)
         sys.exit(1)

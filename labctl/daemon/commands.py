@@ -10,6 +10,7 @@ import msgspec
 
 from labctl import __version__
 from labctl.control import (
+    AbandonRun,
     Answer,
     Cells,
     Command,
@@ -38,7 +39,7 @@ log = logging.getLogger("labctl.daemon")
 
 
 class Commands:
-    """The commands of one node, carried out one after the other."""
+    """The commands of one node, carried out one after the other; a stop waits for none of them."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -56,6 +57,10 @@ class Commands:
             return await status_of(self._node)
         if isinstance(request, GetCells):
             return Cells(cells=tuple(self._node.cells.values()))
+        if isinstance(request, StopRun):
+            if (known := await self._node.journal.answer_to(command.id)) is not None:
+                return msgspec.json.decode(known, type=Done)
+            return await self._stop(command, request, actor)
         async with self._one_at_a_time:
             if (known := await self._node.journal.answer_to(command.id)) is not None:
                 return msgspec.json.decode(known, type=Done)
@@ -64,10 +69,10 @@ class Commands:
                     return await self._register(command, request.cell, actor)
                 case StartRun():
                     return await self._start(command, request, actor)
-                case StopRun():
-                    return await self._stop(command, request, actor)
                 case ReleaseRun():
                     return await self._release(command, request, actor)
+                case AbandonRun():
+                    return await self._abandon(command, request, actor)
 
     async def _register(self, command: Command, cell: Cell, actor: str) -> Done:
         check_name(cell.name, "cell")
@@ -78,6 +83,7 @@ class Commands:
             Entry(events=(registered, note), cell=cell, command=_kept(command, done))
         )
         self._node.cells[cell.name] = cell
+        self._node.journal.damaged.pop(f"cell {cell.name}", None)
         return done
 
     async def _start(self, command: Command, request: StartRun, actor: str) -> Done:
@@ -135,6 +141,13 @@ class Commands:
         await runner.release(f"{request.reason} ({actor})", _kept(command, done), note)
         return done
 
+    async def _abandon(self, command: Command, request: AbandonRun, actor: str) -> Done:
+        runner = self._node.runner(request.run)
+        done = Done(run=request.run, message=f"run {request.run} is given up where it stood")
+        note = self._audit(command, "abandon run", actor, request.run)
+        await runner.abandon(f"{request.reason} ({actor})", _kept(command, done), note)
+        return done
+
     def _instrument(self, request: StartRun) -> Instrument:
         instrument = self._node.instruments.get(request.instrument)
         if instrument is None:
@@ -157,7 +170,7 @@ class Commands:
             if (charter.instrument, charter.channel) == (request.instrument, request.channel):
                 raise CommandError(
                     f"channel {request.channel} of {request.instrument} is taken by run "
-                    f"{charter.run} ({runner.checkpoint.state}): stop it first"
+                    f"{charter.run} ({runner.checkpoint.state}): stop it first, or wait for its end"
                 )
             if charter.cell == program.cell:
                 raise CommandError(
@@ -167,7 +180,7 @@ class Commands:
 
     def _charter(self, request: StartRun, cell: Cell, program: Program, actor: str) -> Charter:
         return Charter(
-            run=f"{self._node.journal.source}-{self._node.run_count + 1:05d}",
+            run=self._node.next_run(),
             cell=cell.name,
             instrument=request.instrument,
             channel=request.channel,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from labctl import __version__
 from labctl.control import InstrumentStatus, RunStatus, Status
 from labctl.daemon.node import Instrument, Node
 from labctl.engine.runner import Runner
+
+MOST_ENDED_RUNS: Final = 200
+"""Of the runs that have ended, the newest so many are told; the archive knows them all."""
 
 
 async def status_of(node: Node) -> Status:
@@ -18,28 +22,77 @@ async def status_of(node: Node) -> Status:
         source=node.journal.source,
         version=__version__,
         unix_time_s=node.clock.unix_time_s(),
-        instruments=tuple(_instrument(each) for each in node.instruments.values()),
-        runs=tuple(_run(runner) for runner in node.runners.values()),
+        instruments=tuple(_instrument(each, node) for each in node.instruments.values()),
+        runs=(*_runs(node), *_damaged(node)),
         unconfirmed_batches=backlog.batches,
         unconfirmed_bytes=backlog.size_bytes,
-        stream_problem=node.publisher.status.problem,
+        stream_problem="; ".join(
+            problem
+            for problem in (
+                node.journal.problem,
+                node.stream_problem,
+                node.publisher.status.problem,
+            )
+            if problem
+        ),
     )
 
 
-def _instrument(instrument: Instrument) -> InstrumentStatus:
+def _instrument(instrument: Instrument, node: Node) -> InstrumentStatus:
+    """As it was when it was last spoken to: by any of its runs, else when it was identified."""
+    problem = instrument.problem
+    for runner in node.runners.values():
+        if runner.link_down and runner.charter.instrument == instrument.name:
+            problem = problem or runner.link_error
     return InstrumentStatus(
         name=instrument.name,
         driver=instrument.kind,
-        connected=instrument.ready.is_set(),
-        problem=instrument.problem,
+        connected=instrument.ready.is_set() and not problem,
+        problem=problem,
         serial=instrument.identity.serial if instrument.identity else "",
         channels=instrument.channels,
     )
 
 
-def _run(runner: Runner) -> RunStatus:
+def _runs(node: Node) -> list[RunStatus]:
+    ended = [run for run, runner in node.runners.items() if runner.checkpoint.state.ended]
+    untold = set(ended[:-MOST_ENDED_RUNS])
+    return [_run(runner, node) for run, runner in node.runners.items() if run not in untold]
+
+
+def _damaged(node: Node) -> list[RunStatus]:
+    """Runs of which the journal knows no more than the name; they wait for a person."""
+    return [
+        RunStatus(
+            run=what,
+            cell="",
+            instrument="",
+            channel="",
+            recipe="",
+            state="damaged",
+            reason=f"{problem}; see with your own eyes what its channel does",
+            ended=False,
+            cycle=0,
+            cycle_count=0,
+            visit=0,
+            visit_count=0,
+            step=0,
+            label="",
+            seq=0,
+            test_time_s=0.0,
+            voltage_V=None,
+            current_A=None,
+            link_error="",
+        )
+        for what, problem in node.journal.damaged.items()
+    ]
+
+
+def _run(runner: Runner, node: Node) -> RunStatus:
     charter, checkpoint, step = runner.charter, runner.checkpoint, runner.step
     place = checkpoint.place
+    instrument = node.instruments.get(charter.instrument)
+    away = "" if instrument is None or instrument.ready.is_set() else instrument.problem
     return RunStatus(
         run=charter.run,
         cell=charter.cell,
@@ -59,5 +112,5 @@ def _run(runner: Runner) -> RunStatus:
         test_time_s=place.test_time_s,
         voltage_V=None if math.isnan(place.voltage_V) else place.voltage_V,
         current_A=None if math.isnan(place.current_A) else place.current_A,
-        link_error=runner.link_error,
+        link_error="" if checkpoint.state.ended else runner.link_error or away,
     )

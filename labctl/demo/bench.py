@@ -19,6 +19,7 @@ import msgspec
 
 from labctl.demo.cells import DemoCell
 from labctl.errors import CommandError
+from labctl.supervisor import hold_folder
 
 NODE: Final = "demo"
 RACK: Final = "rack1"
@@ -80,14 +81,21 @@ def set_up_bench(folder: Path, cells: list[DemoCell], wanted: Wanted) -> Iterato
         raise CommandError(
             f"{folder} is not empty and holds no demo: name another folder with --folder"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(
+            f"{folder} cannot be made: {error}; name another with --folder"
+        ) from error
     with _held(folder):
         resumed = found == Mark(wanted)
         if not resumed:
-            _clear(folder)
+            with hold_folder(folder / "logs"):
+                _clear(folder)
             (folder / "stepfiles").mkdir()
-            _write_files(folder, cells, wanted)
             _write_mark(folder, Mark(wanted))
+        # Anew each time: a port that was free then may be taken now.
+        _write_files(folder, cells, wanted)
         yield Bench(folder, wanted, resumed)
 
 
@@ -173,7 +181,7 @@ def _held(folder: Path) -> Iterator[None]:
 
 def _clear(folder: Path) -> None:
     for path in folder.iterdir():
-        if path.name == "demo.lock":
+        if path.name in {"demo.lock", "up.lock"}:
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

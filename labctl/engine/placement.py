@@ -70,11 +70,15 @@ def place_readings(
 ) -> Placed:
     """Turn the next readings of a run into records.
 
-    Readings at or below ``place.onboard_index`` are dropped: they are here already.
+    Readings at or below ``place.onboard_index`` are dropped: they are here already. Where readings
+    are missing, the next one is taken to be of the first visit that fits, at most one pass of a
+    loop on: how many passes went by unseen, no reading tells.
 
     Raises:
-        InstrumentError: the instrument is in a step where the program cannot be.
+        InstrumentError: the instrument is in a step where the program cannot be, or says something
+            that no reading can be: out of order, or not a finite number.
     """
+    _check(place, readings)
     fresh = int(np.searchsorted(readings.onboard_index, place.onboard_index, side="right"))
     readings = readings[fresh:]
     blocks: list[Records] = []
@@ -144,6 +148,23 @@ def _holds(condition: EndCondition, place: Place) -> bool:
     if condition.comparison is Comparison.AT_LEAST:
         return actual >= condition.value - tolerance
     return actual <= condition.value + tolerance
+
+
+def _check(place: Place, readings: Readings) -> None:
+    """What would be doubled, or would spoil every integral after it, is no reading."""
+    back = np.flatnonzero(np.diff(readings.onboard_index) <= 0)
+    if len(back):
+        first, second = readings.onboard_index[back[0] : back[0] + 2]
+        raise InstrumentError(
+            f"in run {place.run}, reading {second} of the instrument comes after reading {first}"
+        )
+    for name in ("step_time_s", "voltage_V", "current_A"):
+        odd = np.flatnonzero(~np.isfinite(getattr(readings, name)))
+        if len(odd):
+            raise InstrumentError(
+                f"in run {place.run}, {name} of the instrument's reading "
+                f"{int(readings.onboard_index[odd[0]])} is not a finite number"
+            )
 
 
 def _visits(readings: Readings) -> list[slice]:
@@ -277,12 +298,24 @@ def _integral(
     time_s: FloatColumn,
     time_before_s: float,
 ) -> FloatColumn:
-    """Ah or Wh since the run began: by the instrument's counter, or else by trapezoids."""
-    if np.isfinite(counter).all():
+    """Ah or Wh since the run began: by the instrument's counter, or else by trapezoids.
+
+    Each row for itself, so that a counter that is missing here and there is bridged the same way
+    however the rows are cut into blocks.
+    """
+    known = np.isfinite(counter)
+    if known.all():
         return visit_start + counter
     rates = np.concatenate(([rate_before], rate))
     hours = np.diff(time_s, prepend=time_before_s) / 3600.0
-    return _running_sum(before, hours * (rates[1:] + rates[:-1]) / 2.0)
+    changes = hours * (rates[1:] + rates[:-1]) / 2.0
+    if not known.any():
+        return _running_sum(before, changes)
+    sums = np.empty(len(counter))
+    for row in range(len(counter)):
+        before = visit_start + counter[row] if known[row] else before + changes[row]
+        sums[row] = before
+    return sums
 
 
 def _running_sum(start: float, changes: FloatColumn) -> FloatColumn:

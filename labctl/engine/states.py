@@ -4,7 +4,9 @@ Rules:
 - what will be done is journalled before it is done, so every state that sends something to an
   instrument (ARMING, STARTING, STOPPING) can be entered again after a crash;
 - nothing leaves an ended state;
-- HELD waits for a person: a run never leaves it by itself.
+- HELD waits for a person: a run never leaves it by itself;
+- a run that is STOPPING is told to stop until its output is off, or until a person who saw to it
+  abandons the run.
 """
 
 from __future__ import annotations
@@ -51,6 +53,8 @@ class Trigger(enum.StrEnum):
     """The instrument ended the whole program and every reading is here."""
     ENDED_EARLY = "ended early"
     """The instrument stopped before the program's end and every reading is here."""
+    ABANDON = "abandon"
+    """What is on the channel is no longer this run, or a person gave the run up."""
     TRIP = "trip"
     """A limit ended the run and every reading is here."""
 
@@ -77,10 +81,12 @@ TRANSITIONS: dict[tuple[RunState, Trigger], RunState] = {
     (_S.STOPPING, _T.ENDED_EARLY): _S.STOPPED,
     (_S.STOPPING, _T.TRIP): _S.TRIPPED,
     (_S.STOPPING, _T.REFUSED): _S.STOPPED,
+    (_S.STOPPING, _T.ABANDON): _S.STOPPED,
     (_S.STOPPING, _T.STOP): _S.STOPPING,
     (_S.STOPPING, _T.HOLD): _S.HELD,
     (_S.HELD, _T.RELEASE): _S.RUNNING,
     (_S.HELD, _T.STOP): _S.STOPPING,
+    (_S.HELD, _T.ABANDON): _S.STOPPED,
     (_S.HELD, _T.HOLD): _S.HELD,
 }
 
@@ -94,7 +100,7 @@ def next_state(state: RunState, trigger: Trigger) -> RunState:
     try:
         return TRANSITIONS[state, trigger]
     except KeyError:
-        raise CommandError(f"a run that is {state} cannot take {trigger!r}") from None
+        raise CommandError(f"a run that is {state} cannot take '{trigger}'") from None
 
 
 def mermaid() -> str:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from paper_cycler import readings_of, three_cycles
 
@@ -149,11 +150,11 @@ async def test_a_full_disk_is_an_error_for_the_writer_and_loses_nothing_that_was
     journal: Journal,
 ) -> None:
     await journal.commit(Entry(run="r", records=RECORDS[:5]))
-    pages = journal._connection.execute("PRAGMA page_count").fetchone()[0]
-    journal._connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+    pages = journal._file.connection.execute("PRAGMA page_count").fetchone()[0]
+    journal._file.connection.execute(f"PRAGMA max_page_count = {pages + 1}")
     with pytest.raises(JournalError, match="full"):
         await journal.commit(Entry(run="r", records=RECORDS))
-    journal._connection.execute("PRAGMA max_page_count = 100000")
+    journal._file.connection.execute("PRAGMA max_page_count = 100000")
     await journal.commit(Entry(run="r", records=RECORDS[5:9]))
     assert await numbers(journal) == [1, 2]
 
@@ -250,3 +251,102 @@ async def test_nothing_that_was_kept_is_lost_when_the_daemon_is_killed(
     kept = [batch.last_seq for batch in batches if isinstance(batch, SamplesBatch)]
     assert kept == list(range(1, checkpoint.place.seq + 1))
     assert len(kept) >= said
+
+
+async def test_whoever_waits_when_the_journal_is_closed_is_told_and_does_not_hang(
+    tmp_path: Path,
+) -> None:
+    async with open_journal(tmp_path / "journal.db", "lab") as journal:
+        begun = asyncio.create_task(journal.commit(Entry(cell=cell("a"))))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(journal.commit(Entry(cell=cell("b"))))
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5.0):
+        results = await asyncio.gather(begun, waiting, return_exceptions=True)
+        with pytest.raises(JournalError, match="closed"):
+            await journal.commit(Entry(cell=cell("c")))
+    async with open_journal(tmp_path / "journal.db", "lab") as journal:
+        kept = await journal.cells()
+    assert ["a" in kept, "b" in kept] == [result is None for result in results]
+    assert isinstance(results[1], JournalError)
+
+
+async def test_a_caller_that_is_cancelled_takes_nobody_with_it(journal: Journal) -> None:
+    tasks = [asyncio.create_task(journal.commit(Entry(cell=cell(name)))) for name in "abc"]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert results[0] is None
+    assert results[2] is None
+    assert {"a", "c"} <= set(await journal.cells())
+
+
+async def test_an_entry_that_cannot_be_written_takes_no_other_with_it(journal: Journal) -> None:
+    await journal.commit(Entry(command=("1", b"{}")))
+    results = await asyncio.gather(
+        journal.commit(Entry(run="r", records=RECORDS[:5])),
+        journal.commit(Entry(command=("1", b"{}"))),
+        journal.commit(Entry(run="r", records=RECORDS[5:7])),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [type(None), JournalError, type(None)]
+    assert await numbers(journal) == [1, 2]
+
+
+async def test_a_disk_that_is_full_while_trimming_stops_nothing_and_loses_nothing(
+    journal: Journal,
+) -> None:
+    await journal.commit(Entry(run="r", records=RECORDS[:5]))
+    connection = journal._file.connection
+    connection.execute("PRAGMA query_only = ON")
+    await journal.acknowledge(Ack(source=journal.source, watermark=1))
+    assert "could not be trimmed" in journal.problem
+    connection.execute("PRAGMA query_only = OFF")
+    assert await numbers(journal) == [1]
+    await journal.acknowledge(Ack(source=journal.source, watermark=1))
+    assert journal.problem == ""
+    assert await numbers(journal) == []
+
+
+async def test_a_journal_that_was_restored_from_an_old_copy_deletes_nothing(
+    tmp_path: Path,
+) -> None:
+    async with open_journal(tmp_path / "journal.db", "lab") as journal:
+        await journal.commit(Entry(run="r", records=RECORDS[:5]))
+        await journal.acknowledge(Ack(source=journal.source, watermark=7))
+        assert "restored from an older copy" in journal.problem
+        for n in range(5, 15):
+            await journal.commit(Entry(run="r", records=RECORDS[n : n + 1]))
+    async with open_journal(tmp_path / "journal.db", "lab") as journal:
+        await journal.acknowledge(Ack(source=journal.source, watermark=9))
+        assert len(await numbers(journal)) == 11
+        assert "up to 7 where this journal ended at 1" in journal.problem
+
+
+async def test_a_checkpoint_that_the_disk_changed_does_not_hide_the_other_runs(
+    tmp_path: Path,
+) -> None:
+    created = Checkpoint(state=RunState.CREATED, place=Place(run="r"))
+    async with open_journal(tmp_path / "journal.db", "lab") as journal:
+        for run in ("r1", "r2"):
+            charter = msgspec.structs.replace(CHARTER, run=run)
+            await journal.commit(Entry(run=run, charter=charter, checkpoint=created))
+        await journal.commit(Entry(cell=cell("a")))
+        await journal.commit(Entry(cell=cell("b")))
+    with sqlite3.connect(tmp_path / "journal.db") as file:
+        file.execute("UPDATE runs SET checkpoint = x'00' WHERE run = 'r1'")
+        file.execute("UPDATE cells SET cell = x'0011223344' WHERE name = 'b'")
+    file.close()
+    async with open_journal(tmp_path / "journal.db", "lab") as journal:
+        assert [charter.run for charter, _ in await journal.runs()] == ["r2"]
+        assert list(await journal.cells()) == ["a"]
+        assert set(journal.damaged) == {"r1", "cell b"}
+        assert "damaged" in journal.damaged["r1"]
+
+
+async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where a folder should be")
+    with pytest.raises(JournalError, match="data"):
+        async with open_journal(tmp_path / "data" / "journal.db", "lab"):
+            pass

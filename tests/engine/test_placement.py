@@ -131,7 +131,7 @@ def test_lost_readings_are_a_gap_and_their_cycle_is_interrupted() -> None:
 
 
 def test_a_small_discharge_within_a_charge_counts_as_discharge() -> None:
-    current_A = np.where(READINGS.step == 1, READINGS.current_A, READINGS.current_A)
+    current_A = READINGS.current_A.copy()
     dip = np.flatnonzero(READINGS.step == 1)[5:8]
     current_A[dip] = -1e-3
     nothing = np.full(len(READINGS), math.nan)
@@ -157,3 +157,34 @@ def test_a_step_that_no_end_condition_explains_is_said_to_be_unknown() -> None:
     first_charge = next(e for e in events if isinstance(e, StepEnded) and e.step == 2)
     assert first_charge.ended_by == "unknown"
     assert discharge(2).ends
+
+
+@given(st.lists(st.integers(0, len(READINGS)), max_size=12), st.sets(st.integers(0, 300)))
+def test_a_counter_that_is_missing_here_and_there_leaves_no_trace_of_the_cuts(
+    cuts: list[int], missing: set[int]
+) -> None:
+    charge_Ah, energy_Wh = READINGS.step_charge_Ah.copy(), READINGS.step_energy_Wh.copy()
+    charge_Ah[sorted(missing)] = math.nan
+    energy_Wh[sorted(missing)] = math.nan
+    holed = dataclasses.replace(READINGS, step_charge_Ah=charge_Ah, step_energy_Wh=energy_Wh)
+    whole = place_readings(WALK, Place(run="r"), holed)
+    records, events, place = place_in_blocks(holed, cuts)
+    assert records.charge_Ah.tobytes() == whole.records.charge_Ah.tobytes()
+    assert records.energy_Wh.tobytes() == whole.records.energy_Wh.tobytes()
+    assert (tuple(events), place) == (whole.events, whole.place)
+    assert records.charge_Ah == pytest.approx(placed_whole().records.charge_Ah, abs=1e-12)
+
+
+@pytest.mark.parametrize("column", ["voltage_V", "current_A", "step_time_s"])
+def test_a_reading_that_is_not_a_number_is_no_reading(column: str) -> None:
+    values = getattr(READINGS, column).copy()
+    values[41] = math.nan
+    with pytest.raises(InstrumentError, match=f"{column} of the instrument's reading 42"):
+        place_readings(WALK, Place(run="r"), dataclasses.replace(READINGS, **{column: values}))
+
+
+def test_an_answer_that_brings_a_reading_twice_is_refused() -> None:
+    index = READINGS.onboard_index.copy()
+    index[10] = index[9]
+    with pytest.raises(InstrumentError, match="reading 10 of the instrument comes after"):
+        place_readings(WALK, Place(run="r"), dataclasses.replace(READINGS, onboard_index=index))

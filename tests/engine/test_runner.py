@@ -12,17 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paper_cycler import LIMITS, PaperCycler, readings_of, three_cycles
+from paper_runs import begin, kept, of_kind, runner_from
 
-from labctl.clock import VirtualClock
 from labctl.engine.journal import Entry, Journal, open_journal
-from labctl.engine.placement import Place
-from labctl.engine.run import Charter, Checkpoint
-from labctl.engine.runner import Runner
 from labctl.engine.states import RunState
 from labctl.errors import CommandError
-from labctl.model import RECORD_COLUMNS, Records, join_records
+from labctl.model import RECORD_COLUMNS, Records
 from labctl.program import Program
-from labctl.stream.batches import SamplesBatch, decode_batch
 from labctl.stream.events import CycleEnded, Event, GapRecorded, RunEnded, StepEnded
 
 PROGRAM = three_cycles()
@@ -48,56 +44,11 @@ class CutJournal:
             raise PowerCutError
 
 
-def charter_of(program: Program) -> Charter:
-    return Charter(
-        run="r",
-        cell="c",
-        instrument="rack",
-        channel="1",
-        recipe_name=program.name,
-        recipe_text="",
-        program=program,
-        active_mass_g=2e-3,
-        one_C_mA_per_g=100.0,
-        actor="anna",
-        created_unix_s=0.0,
-    )
-
-
 @pytest.fixture
 async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
     async with open_journal(tmp_path / "journal.db", "lab") as journal:
         await begin(journal)
         yield journal
-
-
-async def begin(journal: Journal, program: Program = PROGRAM) -> None:
-    created = Checkpoint(state=RunState.CREATED, place=Place(run="r"))
-    await journal.commit(Entry(run="r", charter=charter_of(program), checkpoint=created))
-
-
-async def runner_from(journal: Journal, cycler: PaperCycler) -> Runner:
-    """The run as a daemon finds it in the journal when it starts."""
-    [(charter, checkpoint)] = await journal.runs()
-    clock = VirtualClock(0.0)
-    return Runner(charter, checkpoint, cycler, journal, clock, wall=clock)
-
-
-async def kept(journal: Journal) -> tuple[Records, list[Event]]:
-    """Every record and event in the journal."""
-    records: list[Records] = []
-    events: list[Event] = []
-    for _, payload in await journal.pending(0, 10**9):
-        batch = decode_batch(payload)
-        if isinstance(batch, SamplesBatch):
-            records.append(batch.records())
-        else:
-            events += batch.events
-    return (join_records(records) if records else Records()), events
-
-
-def of_kind(events: list[Event], *kinds: type) -> list[Event]:
-    return [event for event in events if isinstance(event, kinds)]
 
 
 async def test_a_program_is_armed_started_followed_and_completed(journal: Journal) -> None:
@@ -132,7 +83,7 @@ async def test_a_power_cut_at_any_journal_boundary_leaves_no_trace(
         async with open_journal(tmp_path / f"cut{cut_at}.db", "lab") as journal:
             await begin(journal)
             runner = await runner_from(journal, cycler)
-            runner._journal = CutJournal(journal, cut_at, after=after)  # type: ignore[assignment]
+            runner._record.journal = CutJournal(journal, cut_at, after=after)  # type: ignore[assignment]
             try:
                 await runner.run()
             except PowerCutError:
@@ -165,7 +116,7 @@ def test_many_power_cuts_and_any_size_of_answer_give_the_same_run(
             await begin(journal)
             for cut_at, after in cuts:
                 runner = await runner_from(journal, cycler)
-                runner._journal = CutJournal(journal, cut_at, after=after)  # type: ignore[assignment]
+                runner._record.journal = CutJournal(journal, cut_at, after=after)  # type: ignore[assignment]
                 try:
                     await runner.run()
                 except PowerCutError:
