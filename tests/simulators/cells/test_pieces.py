@@ -32,13 +32,13 @@ def test_the_voltage_of_a_slow_discharge_never_jumps(
     recorder = Recorder(every_s=120.0, voltage_change_V=0.008)
     until = Until(voltage_at_most_V=1.5, voltage_at_least_V=4.4)
     voltages = [cell.voltage_V(-current_A)]
-    for _ in range(5000):
+    reason = StopReason.RECORDS
+    while reason is StopReason.RECORDS and len(voltages) < 5000:
         trace = cell.advance(
             Control.CURRENT, -current_A, 1e6, until=until, recorder=recorder,
             max_records=max_records,
         )  # fmt: skip
         voltages += trace.voltage_V.tolist()
-        if trace.reason is not StopReason.RECORDS:
-            break
-    assert trace.reason is StopReason.VOLTAGE_LOW
+        reason = trace.reason
+    assert reason is StopReason.VOLTAGE_LOW
     assert np.abs(np.diff(voltages)).max() < 0.01
