@@ -107,6 +107,7 @@ async def _measure(bench: Bench, cells: list[DemoCell]) -> Findings:
             settings.archive_url,
             {each.cell.name for each in cells if each.faulty},
             bench.folder / PLOT,
+            show.runs,
         )
 
 
@@ -127,6 +128,7 @@ class _Show:
         self._live = Live(self._bars, console=out, refresh_per_second=8)
         self._alarms: set[tuple[str, str]] = set()
         self._said_s = 0.0
+        self.runs: set[str] = set()
         self._problem = ""
         self._told: set[str] = set()
 
@@ -141,6 +143,7 @@ class _Show:
 
     def look(self, status: Status, heard: Heard) -> None:
         """Show what the daemon says and what MQTT said."""
+        self.runs = {run.run for run in status.runs}
         for run in status.runs:
             words = (
                 f"{run.state:<9} cycle {run.cycle}/{run.cycle_count}  "

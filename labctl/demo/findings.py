@@ -51,8 +51,12 @@ class Findings:
     samples: int
 
 
-def read_findings(url: str, faulty: set[str], plot: Path) -> Findings:
+def read_findings(
+    url: str, faulty: set[str], plot: Path, own_runs: set[str] | None = None
+) -> Findings:
     """Read the archive at ``url``, write the plot, and compare with the study.
+
+    ``own_runs`` are the runs to look at, where an archive holds others as well; None for all.
 
     Raises:
         ArchiveError: the archive cannot be read.
@@ -63,6 +67,10 @@ def read_findings(url: str, faulty: set[str], plot: Path) -> Findings:
         cycles = archive.cycles().reset_index()
         cycles["material"] = cycles["cell"].map(cells["material"])
         alarms = archive.alarms()
+        if own_runs is not None:
+            runs = runs[runs.index.isin(own_runs)]
+            cycles = cycles[cycles["run_id"].isin(own_runs)]
+            alarms = alarms[alarms["run_id"].isin(own_runs)]
         reports = [archive.verify(run) for run in runs.index]
         frames = []
         for run, row in runs.iterrows():

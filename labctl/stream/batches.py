@@ -135,7 +135,7 @@ def decode_batch(payload: bytes) -> Batch:
         raise StreamError("the checksum of a batch does not match its content")
     try:
         batch = _decoder.decode(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise StreamError(
             f"a batch with a good checksum does not fit the schema: {error}"
         ) from error
