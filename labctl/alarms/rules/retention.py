@@ -34,19 +34,19 @@ def evaluate(rule: RetentionAlarm, evidence: Evidence, *, active: bool) -> Evalu
         for one in evidence.cycles
         if rule.reference_first <= one.position <= rule.reference_last
     ]
-    window = f"{rule.reference_first} to {rule.reference_last}"
     if not reference_cycles:
         return Evaluation(
             Verdict.CANNOT_TELL,
-            f"retention cannot be watched: none of the reference cycles {window} of class "
-            f"{evidence.cycle_class!r} is complete and uninterrupted",
+            f"retention cannot be watched: {_cycles(rule.reference_first, rule.reference_last)} "
+            f"of class {evidence.cycle_class!r} should be the reference, and no such cycle is "
+            "complete and uninterrupted",
         )
     reference_Ah = reference_capacity_Ah([one.discharge_Ah for one in reference_cycles])
     if not reference_Ah > 0:
         return Evaluation(
             Verdict.CANNOT_TELL,
-            f"retention cannot be watched: the reference cycles {window} of class "
-            f"{evidence.cycle_class!r} discharged {reference_Ah:g} Ah",
+            f"retention cannot be watched: {_cycles(rule.reference_first, rule.reference_last)} "
+            f"of class {evidence.cycle_class!r}, the reference, discharged {reference_Ah:g} Ah",
         )
     recent = evidence.cycles[-rule.over_cycles :]
     if len(recent) < rule.over_cycles:
@@ -54,9 +54,9 @@ def evaluate(rule: RetentionAlarm, evidence: Evidence, *, active: bool) -> Evalu
     value = retention(statistics.median([one.discharge_Ah for one in recent]), reference_Ah)
     holds = value < (rule.clears_at if active else rule.below)
     message = (
-        f"retention {value:.1%} of {reference_Ah:.4g} Ah "
-        f"(median of cycles {recent[0].cycle} to {recent[-1].cycle} against the median of cycles "
-        f"{reference_cycles[0].cycle} to {reference_cycles[-1].cycle}); "
+        f"retention {value:.1%} of {1e3 * reference_Ah:.4g} mAh "
+        f"({_cycles(recent[0].cycle, recent[-1].cycle)} against "
+        f"{_cycles(reference_cycles[0].cycle, reference_cycles[-1].cycle)}); "
         f"the limit is {rule.below:.1%}"
     )
     return Evaluation(
@@ -70,3 +70,7 @@ def evaluate(rule: RetentionAlarm, evidence: Evidence, *, active: bool) -> Evalu
         cycles=tuple(one.cycle for one in recent),
         reference_cycles=tuple(one.cycle for one in reference_cycles),
     )
+
+
+def _cycles(first: int, last: int) -> str:
+    return f"cycle {first}" if first == last else f"the median of cycles {first} to {last}"
