@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from labctl.simulators.cells.interface import Control, Recorder, Until
-from labctl.simulators.cells.lithium import NOMINAL_Ah, build_lithium_cell
+from labctl.simulators.cells.lithium import build_lithium_cell
+from labctl.simulators.cells.materials.lg_m50 import NOMINAL_Ah
 
 LARGEST_RMS_mV = 2.0
 PULSES = 5

@@ -9,7 +9,8 @@ import pytest
 
 from labctl.analysis.gitt import Pulse, read_pulse
 from labctl.simulators.cells.interface import Control, Recorder, Until
-from labctl.simulators.cells.lithium import POSITIVE, build_lithium_cell
+from labctl.simulators.cells.lithium import build_lithium_cell
+from labctl.simulators.cells.materials.lg_m50 import POSITIVE
 
 DIFFUSION_TIME_s = POSITIVE.radius_m**2 / POSITIVE.diffusivity_m2_per_s
 SMALL = 0.002

@@ -9,7 +9,8 @@ from __future__ import annotations
 import pytest
 
 from labctl.simulators.cells.interface import Control, Recorder, StopReason, Until
-from labctl.simulators.cells.lithium import NEGATIVE, POSITIVE, build_lithium_cell
+from labctl.simulators.cells.lithium import build_lithium_cell
+from labctl.simulators.cells.materials.lg_m50 import NEGATIVE, POSITIVE
 
 PYBAMM_AT_C_OVER_2 = {600: 4.01630, 1200: 3.95026, 2400: 3.80536, 3600: 3.64557, 4800: 3.53040}
 
