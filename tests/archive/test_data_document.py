@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import not_installed
 from sqlalchemy import Engine, text
 
 from labctl.archive.database import open_engine, upgrade
@@ -57,8 +58,9 @@ def test_every_program_of_the_document_runs(folder: Path, program: str) -> None:
     assert done.stdout
 
 
-@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="sqlite3 is not installed")
 def test_a_backup_holds_everything(folder: Path) -> None:
+    if shutil.which("sqlite3") is None:
+        not_installed("the program sqlite3", "sqlite3")
     subprocess.run(["sqlite3", "archive.db", ".backup copy.db"], cwd=folder, check=True)
     done = subprocess.run(
         ["sqlite3", "-readonly", "copy.db", "SELECT count(*) FROM samples_named"],
