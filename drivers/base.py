@@ -1,20 +1,25 @@
 """What a driver is, to the engine: declared capabilities and a handful of async calls.
 
-A *sequencer* takes a whole Program and runs it onboard; the engine then follows it. The driver
-holds no state of a run: whatever is needed to go on after a crash is in :class:`Armed`,
-:class:`Started` and an integer cursor, which the engine journals.
+A *sequencer* takes a whole Program, or a stretch of one, and runs it onboard; the engine then
+follows it. The driver holds no state of a run: whatever is needed to go on after a crash is in
+:class:`Armed`, :class:`Started` and an integer cursor, which the engine journals.
+
+A *source* makes one visit to one step at a time; the engine walks the Program. The visit's own
+limits, and where it can the visit's own ends, are in the instrument.
+
+A *chamber* holds a temperature.
 """
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
-from labctl.model import Readings
-from labctl.program import Limits, Program
+from labctl.model import Readings, Spectrum
+from labctl.program import Limits, Program, Step
 
 
 class Failsafe(enum.StrEnum):
@@ -46,6 +51,10 @@ class Capabilities:
     current_ranges: tuple[CurrentRange, ...]
     fastest_record_s: float
     failsafe: Failsafe
+    leaves_loops: bool = False
+    """A sequencer that obeys ``Then.LEAVE_LOOP`` and ``Then.END_RUN`` onboard."""
+    outputs: frozenset[str] = frozenset()
+    """Names of its digital outputs, for :class:`labctl.program.Signal`."""
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -118,6 +127,7 @@ class Followed:
     next_index: int
     state: ChannelState
     complete: bool
+    spectra: tuple[Spectrum, ...] = ()
 
 
 class Sequencer(Protocol):
@@ -169,3 +179,127 @@ class Sequencer(Protocol):
     async def stop(self, channel: str) -> None:
         """Output off. Idempotent."""
         ...
+
+    async def pause(self, channel: str) -> None:
+        """Output open, the program stays where it is; :meth:`resume` goes on in the same step.
+
+        Idempotent. Raises InstrumentError where the instrument has no such thing.
+        """
+        ...
+
+    async def resume(self, channel: str) -> None:
+        """Go on after :meth:`pause`. Idempotent."""
+        ...
+
+    async def skip(self, started: Started, program: Program, step: int) -> None:
+        """Leave step ``step`` (an index into ``program.steps``) for the one after it, if the
+        channel is still in it."""
+        ...
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """One visit to one step, as a source is asked to make it.
+
+    ``limits`` hold while it runs. ``done_s`` and ``done_Ah`` (net, signed) are what an interrupted
+    visit had come to: the ends by time and charge count from there. ``tag`` names run and visit.
+    """
+
+    step: Step
+    limits: Limits
+    tag: str
+    done_s: float = 0.0
+    done_Ah: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a source has to say since the last look.
+
+    ``readings``: ``onboard_index`` counts from 1 within the visit without gaps; ``step`` is
+    ``task.step.index``; ``pass_mark`` is 0; ``step_time_s`` and the charge and energy counters
+    count from the visit's :meth:`Source.begin`. ``ended``: the instrument has itself ended the
+    visit, its output is open or at the end's value and everything it measured is here.
+    ``tripped``: why a protection of the instrument ended it, '' if none did.
+    """
+
+    readings: Readings
+    spectra: tuple[Spectrum, ...] = ()
+    ended: bool = False
+    tripped: str = ""
+
+
+class Source(Protocol):
+    """An instrument that makes one visit at a time.
+
+    Every call raises LinkError where the wire failed and InstrumentError where the instrument
+    refused. The engine waits between looks on its own clock and judges every end and limit on every
+    reading; what the instrument ends by itself it ends sooner.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    async def open(self) -> Identity:
+        """Connect (or reconnect) and identify; changes no output."""
+        ...
+
+    async def close(self) -> None: ...
+
+    async def channels(self) -> tuple[str, ...]: ...
+
+    async def status(self, channel: str) -> ChannelStatus:
+        """One look: RUNNING if the output is on, else IDLE; voltage and current as measured."""
+        ...
+
+    def refusals(self, program: Program) -> tuple[str, ...]:
+        """Why the instrument cannot run the program, one sentence each; empty if it can. No I/O."""
+        ...
+
+    async def arm(self, channel: str, task: Task) -> Limits:
+        """Set the visit's limits and set points; returns the limits read back from the instrument,
+        infinite where it has none. The output stays as it was: no new current flows yet."""
+        ...
+
+    async def begin(self, channel: str, task: Task) -> None:
+        """Begin the visit that was armed: from here on its control acts."""
+        ...
+
+    async def look(self, channel: str) -> Looked:
+        """What was measured since the last look; waits for one reading at most."""
+        ...
+
+    def sample_period_s(self, task: Task) -> float:
+        """How long the engine should wait between looks in this visit; 0 where :meth:`look` itself
+        waits for the instrument."""
+        ...
+
+    async def off(self, channel: str) -> None:
+        """Open circuit, high impedance. Idempotent, and always allowed."""
+        ...
+
+    async def pulse(self, channel: str, output: str) -> None:
+        """A pulse on a digital output of ``capabilities.outputs``."""
+        ...
+
+
+class Chamber(Protocol):
+    """An instrument that holds a temperature."""
+
+    async def open(self) -> Identity: ...
+
+    async def close(self) -> None: ...
+
+    async def set_temperature(self, temperature_degC: float) -> None:
+        """Set, read back, and switch on if it is off."""
+        ...
+
+    async def temperature(self) -> float:
+        """Measured, in degC."""
+        ...
+
+
+Driver: TypeAlias = Sequencer | Source | Chamber
+
+SOURCE: Final = "source"
+SEQUENCER: Final = "sequencer"
+CHAMBER: Final = "chamber"

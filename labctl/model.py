@@ -140,3 +140,19 @@ def join_records(blocks: list[Records]) -> Records:
     return Records(
         *(np.concatenate([getattr(block, name) for block in blocks]) for name in RECORD_COLUMNS)
     )
+
+
+class Spectrum(msgspec.Struct, frozen=True, kw_only=True):
+    """One impedance spectrum, in the order measured; tuples of equal length.
+
+    ``impedance_imag_ohm`` is the imaginary part itself: negative for a capacitor. ``voltage_V`` and
+    ``current_A`` are the working point, NaN where unknown.
+    """
+
+    frequency_Hz: tuple[float, ...]
+    impedance_real_ohm: tuple[float, ...]
+    impedance_imag_ohm: tuple[float, ...]
+    voltage_V: float = math.nan
+    current_A: float = math.nan
+    temperature_degC: float = math.nan
+    unix_time_s: float = 0.0

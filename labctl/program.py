@@ -1,8 +1,10 @@
 """A Program: a Recipe compiled for one Cell and one Channel.
 
-Everything is in amperes, volts, seconds, ampere-hours; loops stay loops; it is finite by
-construction. Current and charge are positive for charging. Programs are values: they are compared,
-kept in journals as MessagePack and never changed.
+Everything is in amperes, volts, watts, ohms, seconds, ampere-hours; loops stay loops; it is finite
+by construction: every step has an end by time and every loop a count. Current, charge, power and
+energy are positive for charging. Programs are values: they are compared, kept in journals as
+MessagePack and never changed. What was encoded by an earlier version is still read: fields are only
+ever added, with defaults.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -26,11 +28,29 @@ class Quantity(enum.StrEnum):
     STEP_TIME_S = "step_time_s"
     STEP_CHARGE_AH = "step_charge_Ah"
     """Magnitude of the charge passed since the step began."""
+    STEP_ENERGY_WH = "step_energy_Wh"
+    """Magnitude of the energy passed since the step began."""
+    RUN_CHARGE_AH = "run_charge_Ah"
+    """Net charge since the run began, positive for charging."""
+    VOLTAGE_SLOPE_V_PER_S = "voltage_slope_V_per_s"
+    """Magnitude of dV/dt over the last readings of the step."""
+    TEMPERATURE_DEGC = "temperature_degC"
 
 
 class Comparison(enum.StrEnum):
     AT_LEAST = ">="
     AT_MOST = "<="
+
+
+class Then(enum.StrEnum):
+    """Where the program goes when an end condition has won."""
+
+    NEXT = "next"
+    """To the next step in order."""
+    LEAVE_LOOP = "leave loop"
+    """Out of the innermost loop around the step."""
+    END_RUN = "end run"
+    """The program is over; that is a proper end."""
 
 
 class EndCondition(msgspec.Struct, frozen=True):
@@ -39,6 +59,7 @@ class EndCondition(msgspec.Struct, frozen=True):
     quantity: Quantity
     comparison: Comparison
     value: float
+    then: Then = Then.NEXT
 
     def __str__(self) -> str:
         return f"{self.quantity} {self.comparison} {self.value:g}"
@@ -74,7 +95,99 @@ class ConstantCurrentConstantVoltage(
     voltage_V: float
 
 
-Control: TypeAlias = Rest | ConstantCurrent | ConstantVoltage | ConstantCurrentConstantVoltage
+class ConstantPower(msgspec.Struct, frozen=True, tag="constant_power"):
+    """``power_W`` is positive for charging; the current stays within ``max_current_A``."""
+
+    power_W: float
+    max_current_A: float
+
+
+class ConstantResistance(msgspec.Struct, frozen=True, tag="constant_resistance"):
+    """A resistor across the cell: it discharges. The current stays within ``max_current_A``."""
+
+    resistance_ohm: float
+    max_current_A: float
+
+
+class VoltageSweep(msgspec.Struct, frozen=True, tag="voltage_sweep"):
+    """One leg of a voltammogram: the voltage moves to ``to_V`` at ``rate_V_per_s`` (above 0).
+
+    It begins at ``from_V``, or where the cell stands (None). It is over when ``to_V`` is reached:
+    the step's ends hold that as a voltage and as a time. |current| stays within ``max_current_A``.
+    """
+
+    from_V: float | None
+    to_V: float
+    rate_V_per_s: float
+    max_current_A: float
+
+
+class Impedance(msgspec.Struct, frozen=True, tag="impedance"):
+    """A spectrum from ``frequency_max_Hz`` down to ``frequency_min_Hz``, log spaced.
+
+    ``amplitude`` is the RMS amplitude, of the voltage in V, or of the current in A where
+    ``galvanostatic``. ``bias`` is the voltage, or the current, around which it swings; None is the
+    open-circuit voltage, or no current. It is over when every frequency was measured.
+    """
+
+    galvanostatic: bool
+    amplitude: float
+    frequency_max_Hz: float
+    frequency_min_Hz: float
+    points_per_decade: int
+    max_current_A: float
+    bias: float | None = None
+
+
+class Wait(msgspec.Struct, frozen=True, tag="wait"):
+    """Open circuit until something outside happens; the step's end by time is the timeout.
+
+    signal: the name of a signal that a program, an instrument or an operator sends ('' for none).
+    prompt: what an operator is asked to do and confirm ('' for none).
+    until_unix_s: a moment to wait for (None for none).
+    One of the three is set. A timeout does what its end condition's ``then`` says.
+    """
+
+    signal: str = ""
+    prompt: str = ""
+    until_unix_s: float | None = None
+
+
+class Signal(msgspec.Struct, frozen=True, tag="signal"):
+    """Tell the world: a marker in the record and on MQTT, and a pulse on a trigger output.
+
+    ``output`` names a digital output of the instrument, '' for none. Takes no time.
+    """
+
+    marker: str
+    output: str = ""
+
+
+class SetTemperature(msgspec.Struct, frozen=True, tag="set_temperature"):
+    """Set the chamber and wait at open circuit until it has been within ``within_degC`` of
+    ``temperature_degC`` for ``settle_s``; the step's end by time is the timeout."""
+
+    temperature_degC: float
+    within_degC: float
+    settle_s: float
+
+
+Control: TypeAlias = (
+    Rest
+    | ConstantCurrent
+    | ConstantVoltage
+    | ConstantCurrentConstantVoltage
+    | ConstantPower
+    | ConstantResistance
+    | VoltageSweep
+    | Impedance
+    | Wait
+    | Signal
+    | SetTemperature
+)
+
+HOST_CONTROLS: Final = (Wait, Signal, SetTemperature)
+"""What the engine itself does, on any instrument, with the output open."""
 
 
 def technique_of(control: Control) -> str:
@@ -88,6 +201,7 @@ class RecordRule(msgspec.Struct, frozen=True):
     every_s: float = 30.0
     voltage_change_V: float = INFINITY
     current_change_A: float = INFINITY
+    charge_change_Ah: float = INFINITY
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -110,7 +224,8 @@ class Limits(msgspec.Struct, frozen=True):
 class Step(msgspec.Struct, frozen=True, tag="step"):
     """One step. ``index`` is its place in :attr:`Program.steps`, from 0.
 
-    ``line`` is the line of the recipe that it came from, 0 if none.
+    ``line`` is the line of the recipe that it came from, 0 if none. ``limits`` are the step's own,
+    nowhere wider than the program's; None where it has none.
     """
 
     index: int
@@ -119,21 +234,78 @@ class Step(msgspec.Struct, frozen=True, tag="step"):
     ends: tuple[EndCondition, ...]
     record: RecordRule
     line: int = 0
+    limits: Limits | None = None
+
+
+class CycleFigure(enum.StrEnum):
+    """What a condition looks at in a cycle."""
+
+    CHARGE_AH = "charge_Ah"
+    DISCHARGE_AH = "discharge_Ah"
+    CHARGE_WH = "charge_Wh"
+    DISCHARGE_WH = "discharge_Wh"
+    COULOMBIC_EFFICIENCY = "coulombic_efficiency"
+
+
+class CycleResult(msgspec.Struct, frozen=True, tag="cycle_result"):
+    """Holds when a figure of a cycle compares with ``value``.
+
+    Looked at inside a cycle, that cycle so far; elsewhere, and in :attr:`Loop.until`, the cycle
+    that ended last. With ``of_first`` above 0, ``value`` is a fraction of the median of that figure
+    over cycles ``of_first`` to ``of_last``. It does not hold where a cycle that it needs has not
+    been, was interrupted or has no such figure.
+    """
+
+    figure: CycleFigure
+    comparison: Comparison
+    value: float
+    of_first: int = 0
+    of_last: int = 0
+
+
+class EndedBy(msgspec.Struct, frozen=True, tag="ended_by"):
+    """Holds when the step before ended by a condition on ``quantity``."""
+
+    quantity: Quantity
+
+
+Condition: TypeAlias = CycleResult | EndedBy
 
 
 class Loop(msgspec.Struct, frozen=True, tag="loop"):
     """``body`` is run ``count`` times. Each pass of a loop with ``counts_cycles`` is one cycle.
 
-    ``cycle_class`` names what kind of cycle its passes are; only like is compared with like.
+    ``cycle_class`` names what kind of cycle its passes are; only like is compared with like. The
+    loop is left after a pass when any of ``until`` holds.
     """
 
     count: int
-    body: tuple[Step | Loop, ...]
+    body: tuple[Node, ...]
     counts_cycles: bool = False
     cycle_class: str = "cycle"
+    until: tuple[CycleResult, ...] = ()
 
 
-Node: TypeAlias = Step | Loop
+class Branch(msgspec.Struct, frozen=True, tag="branch"):
+    """``then`` if ``condition`` holds, ``otherwise`` if not."""
+
+    condition: Condition
+    then: tuple[Node, ...]
+    otherwise: tuple[Node, ...] = ()
+    line: int = 0
+
+
+class Leave(msgspec.Struct, frozen=True, tag="leave"):
+    """Go on after the innermost loop around it."""
+
+
+class Finish(msgspec.Struct, frozen=True, tag="finish"):
+    """The program is over: a proper end, for ``reason``."""
+
+    reason: str
+
+
+Node: TypeAlias = Step | Loop | Branch | Leave | Finish
 
 
 class RetentionAlarm(msgspec.Struct, frozen=True, tag="retention"):
@@ -165,33 +337,59 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def cycle_count(self) -> int:
-        """How many cycles the whole program has."""
+        """How many cycles the whole program has at the most."""
         return _cycles_of(self.body)
 
     @property
     def visit_count(self) -> int:
-        """How many times a step is entered over the whole program."""
+        """How many times a step is entered over the whole program at the most."""
         return _visits_of(self.body)
+
+
+def limits_of_step(program: Program, step: Step) -> Limits:
+    """The limits that hold while ``step`` runs."""
+    return program.limits if step.limits is None else step.limits
+
+
+def inner_bodies(node: Node) -> tuple[tuple[Node, ...], ...]:
+    """The lists of nodes inside a node, in the order written; none for a leaf."""
+    match node:
+        case Loop(body=body):
+            return (body,)
+        case Branch(then=then, otherwise=otherwise):
+            return (then, otherwise)
+        case _:
+            return ()
 
 
 def _steps_of(body: tuple[Node, ...]) -> Iterator[Step]:
     for node in body:
         if isinstance(node, Step):
             yield node
-        else:
-            yield from _steps_of(node.body)
+        for inner in inner_bodies(node):
+            yield from _steps_of(inner)
 
 
 def _cycles_of(body: tuple[Node, ...]) -> int:
-    return sum(
-        node.count * (int(node.counts_cycles) + _cycles_of(node.body))
-        for node in body
-        if isinstance(node, Loop)
-    )
+    total = 0
+    for node in body:
+        if isinstance(node, Loop):
+            total += node.count * (int(node.counts_cycles) + _cycles_of(node.body))
+        elif isinstance(node, Branch):
+            total += max(_cycles_of(node.then), _cycles_of(node.otherwise))
+    return total
 
 
 def _visits_of(body: tuple[Node, ...]) -> int:
-    return sum(1 if isinstance(node, Step) else node.count * _visits_of(node.body) for node in body)
+    total = 0
+    for node in body:
+        if isinstance(node, Step):
+            total += 1
+        elif isinstance(node, Loop):
+            total += node.count * _visits_of(node.body)
+        elif isinstance(node, Branch):
+            total += max(_visits_of(node.then), _visits_of(node.otherwise))
+    return total
 
 
 def encode_program(program: Program) -> bytes:

@@ -47,7 +47,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A simulated instrument that ``labctl up`` starts."""
 
-    kind: Literal["neware"]
+    kind: Literal["neware", "keithley", "palmsens", "espec"]
     config: str
 
 

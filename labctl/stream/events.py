@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from labctl.model import Cell
+from labctl.model import Cell, Spectrum
 
 
 class CellRegistered(msgspec.Struct, frozen=True, kw_only=True, tag="cell_registered"):
@@ -128,6 +128,46 @@ class GapRecorded(msgspec.Struct, frozen=True, kw_only=True, tag="gap_recorded")
     unix_time_s: float
 
 
+class SpectrumMeasured(msgspec.Struct, frozen=True, kw_only=True, tag="spectrum_measured"):
+    """An impedance spectrum was measured in a visit, after record ``after_seq``.
+
+    ``number`` counts the spectra of the run from 1.
+    """
+
+    run: str
+    number: int
+    visit: int
+    step: int
+    cycle: int
+    after_seq: int
+    test_time_s: float
+    spectrum: Spectrum
+
+
+class MarkerSet(msgspec.Struct, frozen=True, kw_only=True, tag="marker_set"):
+    """Something outside was told, or told us, at record ``seq`` of a run: ``direction`` is ``sent``
+    or ``received``; ``marker`` names it, ``actor`` who sent what was received."""
+
+    run: str
+    marker: str
+    direction: str
+    seq: int
+    cycle: int
+    test_time_s: float
+    unix_time_s: float
+    actor: str = ""
+
+
+class BranchTaken(msgspec.Struct, frozen=True, kw_only=True, tag="branch_taken"):
+    """Where the program had a choice, what it went by: ``reason`` is for people."""
+
+    run: str
+    line: int
+    after_seq: int
+    held: bool
+    reason: str
+
+
 class CommandTaken(msgspec.Struct, frozen=True, kw_only=True, tag="command_taken"):
     """Audit: who asked for what, and what became of it."""
 
@@ -148,5 +188,8 @@ Event: TypeAlias = (
     | CycleEnded
     | RunEnded
     | GapRecorded
+    | SpectrumMeasured
+    | MarkerSet
+    | BranchTaken
     | CommandTaken
 )
