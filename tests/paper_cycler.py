@@ -25,7 +25,7 @@ from labctl.drivers.base import (
     Identity,
     Started,
 )
-from labctl.engine.walk import Position, Walk
+from labctl.engine.walk import Facts, Position, Walk
 from labctl.errors import InstrumentError, LinkError
 from labctl.model import Readings
 from labctl.program import (
@@ -85,7 +85,7 @@ def readings_of(program: Program) -> Readings:
     """Every reading of the program, worked out step by step."""
     walk = Walk(program)
     rows: list[tuple[float, ...]] = []
-    position: Position | None = walk.after(Position())
+    position: Position | None = walk.after(Position(), Facts()).position
     voltage_V, index = START_V, 0
     while position is not None:
         step = walk.step(position)
@@ -109,7 +109,7 @@ def readings_of(program: Program) -> Readings:
                 )
             )  # fmt: skip
         voltage_V = now_V
-        position = walk.after(position)
+        position = walk.after(position, Facts()).position
     columns = [np.array(column) for column in zip(*rows, strict=True)]
     whole = [column.astype(np.int64) for column in columns[:3]]
     return Readings(*whole, *columns[3:])

@@ -13,16 +13,23 @@ and a run's duration is no measurement: they have no room.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from labctl.drivers.base import Capabilities
 from labctl.engine.placement import Placed
-from labctl.program import Limits
+from labctl.model import Records
+from labctl.program import Limits, Program
 from labctl.stream.events import StepEnded
 
 MEASURING_ERROR: Final = 1e-3
 CHARGE_ERROR: Final = 0.05
 _READ_BACK_SLACK: Final = 1e-4
+
+Room: TypeAlias = tuple[float, float, float, float]
+"""Lower and upper limit, and how far a measurement may lie beyond each."""
 
 
 def wider(armed: Limits, asked: Limits) -> str:
@@ -44,63 +51,117 @@ def wider(armed: Limits, asked: Limits) -> str:
     )
 
 
-def passed(limits: Limits, placed: Placed, capabilities: Capabilities) -> str:
-    """Which limit a record that was just placed lies beyond, for certain; '' if none does."""
+def passed(
+    limits: Limits, placed: Placed, capabilities: Capabilities, program: Program | None = None
+) -> str:
+    """Which limit a record that was just placed lies beyond, for certain; '' if none does.
+
+    With ``program``, the limits of its steps count where they have their own.
+    """
     records = placed.records
     if not len(records):
         return ""
-    voltage_V = MEASURING_ERROR * max(
-        abs(capabilities.voltage_min_V), abs(capabilities.voltage_max_V)
-    )
-    bounds = (
-        (
-            "voltage",
-            "V",
-            records.voltage_V,
-            (limits.voltage_min_V, voltage_V),
-            (limits.voltage_max_V, voltage_V),
-        ),
-        (
-            "current",
-            "A",
-            records.current_A,
-            (limits.current_min_A, _current_error_A(limits.current_min_A, capabilities)),
-            (limits.current_max_A, _current_error_A(limits.current_max_A, capabilities)),
-        ),
-        (
-            "temperature",
-            "degC",
-            records.temperature_degC,
-            (limits.temperature_min_degC, 0.0),
-            (limits.temperature_max_degC, 0.0),
-        ),
-    )
-    for name, unit, values, (low, low_error), (high, high_error) in bounds:
-        beyond = (values < low - low_error) | (values > high + high_error)
-        if beyond.any():
-            first = int(beyond.argmax())
-            return (
-                f"{name} {values[first]:g} {unit} at record {int(records.seq[first])} is outside "
-                f"its limits {low:g} .. {high:g} {unit}"
-            )
-    charge_Ah, visit = max(_net_charges(placed))
-    if charge_Ah > limits.step_charge_max_Ah * (1.0 + CHARGE_ERROR):
+    own = {} if program is None else _own_limits(program)
+    if own:
+        for step in np.unique(records.step).tolist():
+            rows = records.step == step
+            said = _outside(own.get(step, limits), records, rows, capabilities)
+            if said:
+                return said
+    else:
+        said = _outside(limits, records, None, capabilities)
+        if said:
+            return said
+    charge_Ah, visit, step = max(_net_charges(placed))
+    most_Ah = own.get(step, limits).step_charge_max_Ah
+    if charge_Ah > most_Ah * (1.0 + CHARGE_ERROR):
         return (
             f"charge {charge_Ah:g} Ah passed in visit {visit} of a step is beyond its limit of "
-            f"{limits.step_charge_max_Ah:g} Ah"
+            f"{most_Ah:g} Ah"
         )
     if placed.place.test_time_s > limits.duration_max_s:
         return f"the run has lasted longer than its limit of {limits.duration_max_s:g} s"
     return ""
 
 
-def _net_charges(placed: Placed) -> list[tuple[float, int]]:
-    """The magnitude of the charge, and the number, of each visit that ended or still goes on."""
-    place = placed.place
+def beyond(
+    limits: Limits,
+    capabilities: Capabilities,
+    *,
+    voltage_V: float,
+    current_A: float,
+    temperature_degC: float,
+    step_charge_Ah: float,
+) -> str:
+    """Which limit one sample lies beyond, for certain; '' if none does."""
+    for name, unit, value, low, high, low_error, high_error in (
+        ("voltage", "V", voltage_V, *_voltage_room(limits, capabilities)),
+        ("current", "A", current_A, *_current_room(limits, capabilities)),
+        ("temperature", "degC", temperature_degC, *_temperature_room(limits)),
+    ):
+        if value < low - low_error or value > high + high_error:
+            return f"{name} {value:g} {unit} is outside its limits {low:g} .. {high:g} {unit}"
+    if abs(step_charge_Ah) > limits.step_charge_max_Ah * (1.0 + CHARGE_ERROR):
+        return (
+            f"charge {abs(step_charge_Ah):g} Ah passed in a step is beyond its limit of "
+            f"{limits.step_charge_max_Ah:g} Ah"
+        )
+    return ""
+
+
+def _own_limits(program: Program) -> dict[int, Limits]:
+    """Of the steps that have their own, by their number from 1."""
+    return {step.index + 1: step.limits for step in program.steps if step.limits is not None}
+
+
+def _outside(
+    limits: Limits, records: Records, rows: npt.NDArray[np.bool_] | None, capabilities: Capabilities
+) -> str:
+    for name, unit, values, low, high, low_error, high_error in (
+        ("voltage", "V", records.voltage_V, *_voltage_room(limits, capabilities)),
+        ("current", "A", records.current_A, *_current_room(limits, capabilities)),
+        ("temperature", "degC", records.temperature_degC, *_temperature_room(limits)),
+    ):
+        beyond_it = (values < low - low_error) | (values > high + high_error)
+        if rows is not None:
+            beyond_it &= rows
+        if beyond_it.any():
+            first = int(beyond_it.argmax())
+            return (
+                f"{name} {values[first]:g} {unit} at record {int(records.seq[first])} is outside "
+                f"its limits {low:g} .. {high:g} {unit}"
+            )
+    return ""
+
+
+def _voltage_room(limits: Limits, capabilities: Capabilities) -> Room:
+    error_V = MEASURING_ERROR * max(
+        abs(capabilities.voltage_min_V), abs(capabilities.voltage_max_V)
+    )
+    return limits.voltage_min_V, limits.voltage_max_V, error_V, error_V
+
+
+def _current_room(limits: Limits, capabilities: Capabilities) -> Room:
+    low_A, high_A = limits.current_min_A, limits.current_max_A
+    return (
+        low_A,
+        high_A,
+        _current_error_A(low_A, capabilities),
+        _current_error_A(high_A, capabilities),
+    )
+
+
+def _temperature_room(limits: Limits) -> Room:
+    return limits.temperature_min_degC, limits.temperature_max_degC, 0.0, 0.0
+
+
+def _net_charges(placed: Placed) -> list[tuple[float, int, int]]:
+    """Magnitude of the charge, number, and step, of each visit that ended or still goes on."""
+    place, step = placed.place, int(placed.records.step[-1])
     return [
-        (abs(place.visit_charge_Ah - place.visit_discharge_Ah), place.visit),
+        (abs(place.visit_charge_Ah - place.visit_discharge_Ah), place.visit, step),
         *(
-            (abs(event.charge_Ah - event.discharge_Ah), event.visit)
+            (abs(event.charge_Ah - event.discharge_Ah), event.visit, event.step)
             for event in placed.events
             if isinstance(event, StepEnded)
         ),

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paper_cycler import LIMITS, charge, discharge, rest, three_cycles
 
-from labctl.engine.walk import Position, Walk
+from labctl.engine.walk import Facts, Position, Walk
 from labctl.program import Loop, Node, Program, Step, decode_program, encode_program
 
 
 def visits(program: Program) -> list[tuple[int, int]]:
     """(step index, cycle) of every visit."""
     walk, position, found = Walk(program), Position(), list[tuple[int, int]]()
-    while (following := walk.after(position)) is not None:
+    while (following := walk.after(position, Facts()).position) is not None:
         position = following
         found.append((walk.step(position).index, position.cycle))
     return found
@@ -50,16 +50,16 @@ def test_the_class_of_a_cycle_is_that_of_its_loop() -> None:
         rest(0), Loop(1, (charge(1),), counts_cycles=True, cycle_class="formation")
     )
     walk = Walk(program)
-    first = walk.after(Position())
+    first = walk.after(Position(), Facts()).position
     assert first is not None
-    second = walk.after(first)
+    second = walk.after(first, Facts()).position
     assert second is not None
     assert (walk.cycle_class(first), walk.cycle_class(second)) == ("", "formation")
 
 
 def test_a_step_that_was_passed_without_a_reading_is_stepped_over() -> None:
     walk = Walk(three_cycles())
-    at_rest = walk.after(Position())
+    at_rest = walk.after(Position(), Facts()).position
     assert at_rest is not None
     at_discharge = walk.reach(at_rest, 2)
     assert at_discharge is not None
@@ -68,7 +68,7 @@ def test_a_step_that_was_passed_without_a_reading_is_stepped_over() -> None:
 
 def test_a_step_that_the_program_has_left_behind_cannot_be_reached() -> None:
     walk = Walk(three_cycles())
-    at_rest = walk.after(Position())
+    at_rest = walk.after(Position(), Facts()).position
     assert at_rest is not None
     assert walk.reach(at_rest, 0) is None
 
