@@ -14,6 +14,8 @@ from labctl.errors import ConfigError, Problem
 
 DRIVERS: dict[str, str] = {
     "neware_bts": "labctl.drivers.neware_bts.driver:NewareBts",
+    "keithley": "labctl.drivers.keithley.driver:Keithley",
+    "palmsens": "labctl.drivers.palmsens.driver:PalmSens",
 }
 """Kind of instrument, as a configuration names it, and where its class is.
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, TypeGuard
 
 import msgspec
 
 from labctl.model import Readings, Spectrum
-from labctl.program import Limits, Program, Step
+from labctl.program import EndCondition, Limits, Program, Step
 
 
 class Failsafe(enum.StrEnum):
@@ -219,13 +219,16 @@ class Looked:
     ``task.step.index``; ``pass_mark`` is 0; ``step_time_s`` and the charge and energy counters
     count from the visit's :meth:`Source.begin`. ``ended``: the instrument has itself ended the
     visit, its output is open or at the end's value and everything it measured is here.
-    ``tripped``: why a protection of the instrument ended it, '' if none did.
+    ``tripped``: why a protection of the instrument ended it, '' if none did. ``end``: which of the
+    step's ends the instrument ended it by, where it knows; what it measured may lie beside that by
+    what it is wrong by.
     """
 
     readings: Readings
     spectra: tuple[Spectrum, ...] = ()
     ended: bool = False
     tripped: str = ""
+    end: EndCondition | None = None
 
 
 class Source(Protocol):
@@ -303,3 +306,13 @@ Driver: TypeAlias = Sequencer | Source | Chamber
 SOURCE: Final = "source"
 SEQUENCER: Final = "sequencer"
 CHAMBER: Final = "chamber"
+
+
+def is_source(driver: Driver) -> TypeGuard[Source]:
+    """Whether the engine makes every visit with it."""
+    return hasattr(driver, "look")
+
+
+def is_sequencer(driver: Driver) -> TypeGuard[Sequencer]:
+    """Whether it runs whole stretches of a Program by itself."""
+    return hasattr(driver, "follow")

@@ -10,7 +10,8 @@ import heapq
 import itertools
 import math
 import time
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 
 class Clock(Protocol):
@@ -130,3 +131,17 @@ def clock_from_speed(speed: str | float) -> Clock:
                 f"speed {speed!r} is neither 'virtual' nor a number such as 1, 60 or 100x"
             ) from None
     return RealClock(speed)
+
+
+async def first_of(*waits: Coroutine[Any, Any, Any]) -> None:
+    """Return when one of them does, with its error if it has one; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()

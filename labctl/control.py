@@ -20,7 +20,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -52,7 +52,13 @@ class RegisterCell(msgspec.Struct, frozen=True, kw_only=True, tag="register_cell
 
 
 class StartRun(msgspec.Struct, frozen=True, kw_only=True, tag="start_run"):
-    """Run a recipe on a cell on a channel. With ``dry`` everything is checked and nothing begun."""
+    """Run a recipe on a cell on a channel. With ``dry`` everything is checked and nothing begun.
+
+    included: the texts of the recipes that it includes, by the names that it includes them by.
+    queue: begin when what is on the channel, or has the cell, has run to its end; without it, that
+        is a refusal.
+    not_before_unix_s: the earliest moment at which it begins.
+    """
 
     recipe_text: str
     recipe_file: str
@@ -60,14 +66,57 @@ class StartRun(msgspec.Struct, frozen=True, kw_only=True, tag="start_run"):
     instrument: str
     channel: str
     parameters: dict[str, str] = {}
+    included: dict[str, str] = {}
+    queue: bool = False
+    not_before_unix_s: float = 0.0
     dry: bool = False
 
 
 class StopRun(msgspec.Struct, frozen=True, kw_only=True, tag="stop_run"):
-    """Output off and the run ended. Always allowed; asking twice does no harm."""
+    """Output off and the run ended, now or at the end of the present step or cycle. Always allowed;
+    asking twice does no harm, and a later 'now' counts."""
 
     run: str
     reason: str = "stopped by hand"
+    at: Literal["now", "step", "cycle"] = "now"
+
+
+class PauseRun(msgspec.Struct, frozen=True, kw_only=True, tag="pause_run"):
+    """Open circuit until ResumeRun; the run stays in its step."""
+
+    run: str
+    reason: str = "paused by hand"
+
+
+class ResumeRun(msgspec.Struct, frozen=True, kw_only=True, tag="resume_run"):
+    """Go on after PauseRun."""
+
+    run: str
+    reason: str = "resumed by hand"
+
+
+class SkipStep(msgspec.Struct, frozen=True, kw_only=True, tag="skip_step"):
+    """Leave the present step for the next one. ``step``: which one is meant, as a person counts; 0
+    is whichever it is when the command arrives."""
+
+    run: str
+    reason: str = "skipped by hand"
+    step: int = 0
+
+
+class HoldRun(msgspec.Struct, frozen=True, kw_only=True, tag="hold_run"):
+    """Open circuit until somebody releases the run with a reason."""
+
+    run: str
+    reason: str
+
+
+class SendSignal(msgspec.Struct, frozen=True, kw_only=True, tag="send_signal"):
+    """Something outside has happened, for the run that waits for it; ``run`` '' is every run whose
+    recipe waits for that name. An operator confirms with the name 'confirm', to one run."""
+
+    name: str
+    run: str = ""
 
 
 class ReleaseRun(msgspec.Struct, frozen=True, kw_only=True, tag="release_run"):
@@ -86,7 +135,18 @@ class AbandonRun(msgspec.Struct, frozen=True, kw_only=True, tag="abandon_run"):
 
 
 Request: TypeAlias = (
-    GetStatus | GetCells | RegisterCell | StartRun | StopRun | ReleaseRun | AbandonRun
+    GetStatus
+    | GetCells
+    | RegisterCell
+    | StartRun
+    | StopRun
+    | PauseRun
+    | ResumeRun
+    | SkipStep
+    | HoldRun
+    | SendSignal
+    | ReleaseRun
+    | AbandonRun
 )
 
 
@@ -120,6 +180,8 @@ class RunStatus(msgspec.Struct, frozen=True, kw_only=True):
     voltage_V: float | None
     current_A: float | None
     link_error: str
+    waits_for: str = ""
+    """Why a run that was made has not begun, or what a step waits for."""
 
 
 class InstrumentStatus(msgspec.Struct, frozen=True, kw_only=True):

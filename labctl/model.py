@@ -21,7 +21,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     """One electrochemical cell, as a person registers it.
 
     ``one_C_mA_per_g`` is what 1C means for this cell (100 mA/g in the reference study), per gram
-    of active material. The safe window bounds every recipe that is run on the cell.
+    of active material. The safe window bounds every recipe that is run on the cell, and so do the
+    limits that the laboratory's configuration has for its ``cell_type``.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     max_current_A: float | None = None
     parents: tuple[str, ...] = ()
     note: str = ""
+    cell_type: str = ""
 
     def __post_init__(self) -> None:
         positive = {

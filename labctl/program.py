@@ -54,12 +54,16 @@ class Then(enum.StrEnum):
 
 
 class EndCondition(msgspec.Struct, frozen=True):
-    """Ends a step when ``quantity comparison value`` holds; the first to hold wins."""
+    """Ends a step when ``quantity comparison value`` holds; the first to hold wins.
+
+    ``reason`` is why the run ends then, in the recipe's words; '' where it gives none.
+    """
 
     quantity: Quantity
     comparison: Comparison
     value: float
     then: Then = Then.NEXT
+    reason: str = ""
 
     def __str__(self) -> str:
         return f"{self.quantity} {self.comparison} {self.value:g}"

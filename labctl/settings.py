@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,8 @@ import msgspec
 from labctl.clock import clock_from_speed
 from labctl.config import read_toml
 from labctl.errors import ConfigError, Problem, StreamError
+from labctl.model import Cell
+from labctl.protocols.limits import Bounds
 from labctl.stream.connection import MqttConfig
 from labctl.stream.topics import check_name, check_node
 
@@ -51,9 +54,27 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     config: str
 
 
+class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every recipe is bounded by, whatever it says: at this site, or for a type of cell."""
+
+    voltage_min_V: float | None = None
+    voltage_max_V: float | None = None
+    current_min_A: float | None = None
+    current_max_A: float | None = None
+    step_charge_max_Ah: float | None = None
+    duration_max_s: float | None = None
+    temperature_min_degC: float | None = None
+    temperature_max_degC: float | None = None
+
+    def bounds(self, name: str) -> Bounds:
+        """The same with a name for messages."""
+        return Bounds(name=name, **msgspec.structs.asdict(self))
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole file. Keys of an instrument other than ``driver`` are the driver's own; those that
-    end in ``_dir`` are folders, relative to the file."""
+    """The whole file. Keys of an instrument other than ``driver``, ``chamber`` (the name of the
+    instrument that its cells' temperature is set with) and ``time`` (a simulator's time port) are
+    the driver's own; those that end in ``_dir`` are folders, relative to the file."""
 
     node: NodeSettings = NodeSettings()
     mqtt: MqttConfig = MqttConfig()
@@ -61,6 +82,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     broker: BrokerSettings = BrokerSettings()
     instruments: dict[str, dict[str, Any]] = {}
     simulators: dict[str, SimulatorSettings] = {}
+    limits: LimitSettings = LimitSettings()
+    cell_types: dict[str, LimitSettings] = {}
     folder: str = ""
 
     @property
@@ -83,6 +106,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Where the daemon takes commands."""
         return self.data / "control.sock"
 
+    def bounds_of(self, cell: Cell) -> tuple[Bounds, ...]:
+        """What the site and the cell's type allow to any recipe on ``cell``."""
+        found = [self.limits.bounds("the site")]
+        if cell.cell_type in self.cell_types:
+            own = self.cell_types[cell.cell_type]
+            found.append(own.bounds(f"cell type '{cell.cell_type}'"))
+        return tuple(found)
+
     @property
     def archive_url(self) -> str:
         """The archive's address with its path made absolute."""
@@ -91,6 +122,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             return self.archive.url
         return prefix + str((self.base / self.archive.url.removeprefix(prefix)).resolve())
 
+
+_ADDRESS = re.compile(r"[^:\s]+:[0-9]{1,5}")
 
 SERVICES = frozenset({"broker", "archive", "daemon"})
 """What 'labctl up' starts beside the simulators."""
@@ -140,6 +173,22 @@ def load_settings(path: Path | None) -> Settings:
     problems += [
         Problem(f"[simulators.{name}]: a service of 'labctl up' has that name", file=str(path))
         for name in settings.simulators.keys() & SERVICES
+    ]
+    problems += [
+        Problem(
+            f"[instruments.{name}] chamber: there is no instrument {options['chamber']!r}",
+            file=str(path),
+        )
+        for name, options in settings.instruments.items()
+        if "chamber" in options and options["chamber"] not in settings.instruments
+    ]
+    problems += [
+        Problem(
+            f"[instruments.{name}] time: {options['time']!r} is not HOST:PORT of a simulator",
+            file=str(path),
+        )
+        for name, options in settings.instruments.items()
+        if "time" in options and not _ADDRESS.fullmatch(str(options["time"]))
     ]
     problems += [
         Problem(f"[instruments.{name}] names no driver", file=str(path))

@@ -1,15 +1,14 @@
 """Quantities as people write them: text with a unit, '0.2C', '25 mA/g', '4.1 V', '1 h 30 min'.
 
-Read into the unit that the name of the kind's base says (V, A, s, Ah, g, cm2, degC, a fraction).
-A bare number is never a quantity. Conversion is decimal, by pint, so that '40 uA' is 4e-05 A
-exactly. What 1C, a gram and a cm2 mean is a cell's; see :meth:`Amount.amperes`.
+Read into the unit of :data:`labctl.kinds.BASE_UNITS`. A bare number is never a quantity. Conversion
+is decimal, by pint, so that '40 uA' is 4e-05 A exactly. What 1C, a gram and a cm2 mean is a cell's;
+see :meth:`Amount.amperes` and :meth:`Amount.watts`.
 """
 
 from __future__ import annotations
 
 import decimal
 import difflib
-import enum
 import functools
 import math
 import re
@@ -18,80 +17,42 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from labctl.kinds import (
+    BASE_UNITS,
+    CHARGE_KINDS,
+    CURRENT_KINDS,
+    ENERGY_KINDS,
+    EXAMPLES,
+    POWER_KINDS,
+    UNITS,
+    Kind,
+)
+
 if TYPE_CHECKING:
     import pint
 
 
-class Kind(enum.StrEnum):
-    """What a quantity measures, as it is said to a person."""
-
-    VOLTAGE = "voltage"
-    CURRENT = "current"
-    C_RATE = "C-rate"
-    CURRENT_PER_MASS = "current per gram"
-    CURRENT_PER_AREA = "current per cm2"
-    CHARGE = "charge"
-    CHARGE_PER_MASS = "charge per gram"
-    CHARGE_PER_AREA = "charge per cm2"
-    DURATION = "duration"
-    TEMPERATURE = "temperature"
-    FRACTION = "percentage"
-    MASS = "mass"
-    AREA = "area"
-
-
-CURRENT_KINDS = (Kind.C_RATE, Kind.CURRENT, Kind.CURRENT_PER_MASS, Kind.CURRENT_PER_AREA)
-CHARGE_KINDS = (Kind.CHARGE, Kind.CHARGE_PER_MASS, Kind.CHARGE_PER_AREA)
-
-BASE_UNITS: dict[Kind, str] = {
-    Kind.VOLTAGE: "V",
-    Kind.CURRENT: "A",
-    Kind.C_RATE: "C",
-    Kind.CURRENT_PER_MASS: "mA/g",
-    Kind.CURRENT_PER_AREA: "mA/cm2",
-    Kind.CHARGE: "Ah",
-    Kind.CHARGE_PER_MASS: "mAh/g",
-    Kind.CHARGE_PER_AREA: "mAh/cm2",
-    Kind.DURATION: "s",
-    Kind.TEMPERATURE: "degC",
-    Kind.FRACTION: "1",
-    Kind.MASS: "g",
-    Kind.AREA: "cm2",
-}
-"""The unit of the number that a quantity of each kind is read into."""
-
-UNITS: dict[Kind, tuple[str, ...]] = {
-    Kind.VOLTAGE: ("V", "mV", "uV"),
-    Kind.CURRENT: ("mA", "uA", "A", "nA"),
-    Kind.C_RATE: ("C",),
-    Kind.CURRENT_PER_MASS: ("mA/g", "A/g", "uA/g", "uA/mg", "mA/mg", "A/kg"),
-    Kind.CURRENT_PER_AREA: ("mA/cm2", "uA/cm2", "A/cm2", "A/m2"),
-    Kind.CHARGE: ("mAh", "uAh", "Ah", "nAh"),
-    Kind.CHARGE_PER_MASS: ("mAh/g", "Ah/g", "uAh/g", "uAh/mg", "Ah/kg"),
-    Kind.CHARGE_PER_AREA: ("mAh/cm2", "uAh/cm2", "Ah/cm2"),
-    Kind.DURATION: ("s", "ms", "min", "h", "d", "week"),
-    Kind.TEMPERATURE: ("degC", "K"),
-    Kind.FRACTION: ("%",),
-    Kind.MASS: ("mg", "g", "ug", "kg"),
-    Kind.AREA: ("cm2", "mm2", "m2"),
-}
-"""Every unit that is understood. 'MA' is not among them: nobody means a million amperes."""
-
-EXAMPLES: dict[Kind, str] = {
-    Kind.VOLTAGE: "4.1 V",
-    Kind.CURRENT: "40 uA",
-    Kind.C_RATE: "0.2C",
-    Kind.CURRENT_PER_MASS: "25 mA/g",
-    Kind.CURRENT_PER_AREA: "0.5 mA/cm2",
-    Kind.CHARGE: "0.34 mAh",
-    Kind.CHARGE_PER_MASS: "170 mAh/g",
-    Kind.CHARGE_PER_AREA: "1 mAh/cm2",
-    Kind.DURATION: "30 min",
-    Kind.TEMPERATURE: "25 degC",
-    Kind.FRACTION: "80 %",
-    Kind.MASS: "2.0 mg",
-    Kind.AREA: "1.13 cm2",
-}
+__all__ = [
+    "BASE_UNITS",
+    "CHARGE_KINDS",
+    "CURRENT_KINDS",
+    "ENERGY_KINDS",
+    "EXAMPLES",
+    "POWER_KINDS",
+    "UNITS",
+    "Amount",
+    "Kind",
+    "QuantityError",
+    "format_quantity",
+    "nearest",
+    "parse_amount",
+    "parse_amounts",
+    "parse_charge",
+    "parse_current",
+    "parse_quantity",
+    "parse_range",
+    "split_range",
+]
 
 _OTHER_SPELLINGS = {
     "sec": "s", "secs": "s", "second": "s", "seconds": "s",
@@ -99,9 +60,22 @@ _OTHER_SPELLINGS = {
     "hr": "h", "hrs": "h", "hour": "h", "hours": "h",
     "day": "d", "days": "d", "weeks": "week",
     "volt": "V", "volts": "V", "percent": "%", "celsius": "degC", "mAhr": "mAh",
+    "ohms": "ohm", "hertz": "Hz", "kelvin": "K", "watt": "W", "watts": "W",
 }  # fmt: skip
-_CHARACTERS = str.maketrans({"µ": "u", "μ": "u", "−": "-", "²": "2", "\u00a0": " ", "\u202f": " "})
-_CONFUSED = {(Kind.DURATION, "m"): "min", (Kind.TEMPERATURE, "C"): "degC"}
+_CHARACTERS = str.maketrans(
+    {
+        "µ": "u", "μ": "u", "−": "-", "²": "2", "\u00a0": " ", "\u202f": " ",
+        "\u03a9": "ohm", "\u2126": "ohm",
+    }
+)  # fmt: skip
+_CONFUSED = {
+    (Kind.DURATION, "m"): "min",
+    (Kind.TEMPERATURE, "C"): "degC",
+    (Kind.TEMPERATURE_DIFFERENCE, "degC"): "K",
+    (Kind.TEMPERATURE_DIFFERENCE, "C"): "K",
+    (Kind.RESISTANCE, "R"): "ohm",
+    (Kind.RESISTANCE, "k"): "kohm",
+}
 
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?"
 _QUANTITY = re.compile(rf"({_NUMBER})\s*(.*)", re.DOTALL | re.ASCII)
@@ -162,6 +136,20 @@ class Amount:
             raise QuantityError(f"a {self.kind} is neither a current nor a charge")
         return float(f"{amount:.12g}")
 
+    def watts(self, *, active_mass_g: float) -> float:
+        """A power of any kind in W; an energy of any kind in Wh.
+
+        Raises:
+            QuantityError: it is neither.
+        """
+        if self.kind in {Kind.POWER, Kind.ENERGY}:
+            amount = self.value
+        elif self.kind in {Kind.POWER_PER_MASS, Kind.ENERGY_PER_MASS}:
+            amount = self.value * 1e-3 * active_mass_g
+        else:
+            raise QuantityError(f"a {self.kind} is neither a power nor an energy")
+        return float(f"{amount:.12g}")
+
 
 def parse_amount(text: str, kinds: Iterable[Kind]) -> Amount:
     """Read a quantity that may be of any of ``kinds``; the unit says which.
@@ -194,7 +182,7 @@ def parse_amount(text: str, kinds: Iterable[Kind]) -> Amount:
         better = _write(f"{comma[1]}.{comma[2]}", comma[3]).strip()
         raise QuantityError(f"'{text}' has a comma", f"write a point: '{better}'")
     unit = _normal(written_unit)
-    kind = _kind_of_unit(unit)
+    kind = _kind_of_unit(unit, wanted)
     if kind is None or kind not in wanted:
         raise _wrong_unit(text, number, unit, kind, wanted)
     return Amount(_finite(_to_base(Decimal(number), unit, kind), text), kind)
@@ -248,7 +236,7 @@ def parse_amounts(text: str, kinds: Iterable[Kind]) -> tuple[Amount, Amount]:
         lower, upper = (parse_amount(end, wanted) for end in ends)
     except QuantityError as error:
         unit = re.sub(rf"^{_NUMBER}\s*", "", ends[1])
-        if re.fullmatch(_NUMBER, ends[0]) and _kind_of_unit(_normal(unit)) in wanted:
+        if re.fullmatch(_NUMBER, ends[0]) and _kind_of_unit(_normal(unit), wanted) in wanted:
             better = f"write '{_write(ends[0], unit)} .. {ends[1]}'"
             raise QuantityError(f"'{ends[0]}' has no unit", better) from None
         raise error from None
@@ -298,6 +286,11 @@ _READABLE: dict[Kind, tuple[tuple[float, str], ...]] = {
     Kind.VOLTAGE: ((0.1, "V"), (0.0, "mV")),
     Kind.CURRENT: ((1.0, "A"), (1e-3, "mA"), (1e-6, "uA"), (0.0, "nA")),
     Kind.CHARGE: ((1.0, "Ah"), (1e-4, "mAh"), (0.0, "uAh")),
+    Kind.ENERGY: ((1.0, "Wh"), (1e-4, "mWh"), (0.0, "uWh")),
+    Kind.POWER: ((1.0, "W"), (1e-3, "mW"), (0.0, "uW")),
+    Kind.RESISTANCE: ((1e3, "kohm"), (0.1, "ohm"), (0.0, "mohm")),
+    Kind.VOLTAGE_RATE: ((0.1, "V/s"), (1e-5, "mV/s"), (0.0, "mV/h")),
+    Kind.FREQUENCY: ((1e3, "kHz"), (1.0, "Hz"), (0.0, "mHz")),
     Kind.DURATION: ((2 * 86400.0, "d"), (3600.0, "h"), (120.0, "min"), (0.0, "s")),
     Kind.MASS: ((1.0, "g"), (0.0, "mg")),
     Kind.FRACTION: ((0.0, "%"),),
@@ -320,12 +313,15 @@ def _normal(unit: str) -> str:
 
 
 @functools.cache
-def _kinds_of_units() -> dict[str, Kind]:
-    return {unit: kind for kind, units in UNITS.items() for unit in units}
+def _kinds_of_units() -> dict[str, tuple[Kind, ...]]:
+    units = {unit for units in UNITS.values() for unit in units}
+    return {unit: tuple(kind for kind in Kind if unit in UNITS[kind]) for unit in units}
 
 
-def _kind_of_unit(unit: str) -> Kind | None:
-    return _kinds_of_units().get(unit)
+def _kind_of_unit(unit: str, wanted: tuple[Kind, ...] = ()) -> Kind | None:
+    """The kind of a unit, one of ``wanted`` if it can be; None if it is not known."""
+    kinds = _kinds_of_units().get(unit, ())
+    return next((kind for kind in kinds if kind in wanted), next(iter(kinds), None))
 
 
 @functools.cache
@@ -341,7 +337,7 @@ def _registry() -> pint.UnitRegistry[Any]:
 def _in_pint(unit: str) -> str:
     """The unit as pint spells it: 'mAh/g' is 'mA*h/g', 'cm2' is 'cm**2'."""
     names = {"C": "one_C", "%": "percent", "1": "dimensionless"}
-    return names.get(unit) or re.sub(r"(?<=A)h", "*h", re.sub(r"(?<=m)2", "**2", unit))
+    return names.get(unit) or re.sub(r"(?<=[AW])h", "*h", re.sub(r"(?<=m)2", "**2", unit))
 
 
 @functools.cache
@@ -423,11 +419,20 @@ def _example(wanted: tuple[Kind, ...]) -> str:
     return f"write for example '{EXAMPLES[wanted[0]]}'"
 
 
+_GROUPS = (
+    ("a current", CURRENT_KINDS),
+    ("a charge", CHARGE_KINDS),
+    ("an energy", ENERGY_KINDS),
+    ("a power", POWER_KINDS),
+    ("a current or a power", (*CURRENT_KINDS, *POWER_KINDS)),
+    ("a voltage or a current", (Kind.VOLTAGE, *CURRENT_KINDS)),
+)
+
+
 def _a(kinds: tuple[Kind, ...]) -> str:
-    if set(kinds) == set(CURRENT_KINDS):
-        return "a current"
-    if set(kinds) == set(CHARGE_KINDS):
-        return "a charge"
+    for said, group in _GROUPS:
+        if set(kinds) == set(group):
+            return said
     names = [str(kind) for kind in kinds]
     if len(names) > 3:
         names = [name for name in names if " per " not in name]

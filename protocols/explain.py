@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from labctl.program import INFINITY
 from labctl.protocols.alarms import retention_alarm
+from labctl.protocols.conditions import tell_condition
+from labctl.protocols.limits import LimitsFields, StepLimitsFields
+from labctl.protocols.parameters import OFF, as_text, texts_of
 from labctl.protocols.recipe import Recipe
 from labctl.protocols.structure import (
-    LimitsFields,
+    WrittenBranch,
+    WrittenFor,
+    WrittenInclude,
+    WrittenLeave,
     WrittenLoop,
     WrittenNode,
     WrittenStep,
+    WrittenStop,
 )
 from labctl.protocols.written import RecordFields, Written
 from labctl.units import Kind, format_quantity
@@ -27,10 +33,11 @@ def explain_text(recipe: Recipe) -> str:
     if recipe.about:
         lines.append(recipe.about)
     lines.append("")
-    lines += _steps(written.steps, 0, frozenset())
+    lines += _Steps(frozenset()).list(written.steps, 0)
     lines.append("")
     lines += _limits(written.limits)
-    lines.append(_record(written.record, "A reading is kept", RecordFields(), "every 30 s"))
+    usual = "Readings are kept as often as suits each kind of step."
+    lines.append(_record(written.record, "A reading is kept", usual))
     for fields in written.alarms.retention:
         alarm = retention_alarm(fields)
         reference = f"cycle {alarm.reference_first}"
@@ -43,68 +50,154 @@ def explain_text(recipe: Recipe) -> str:
             f"An alarm is raised when {what} falls below "
             f"{format_quantity(alarm.below, Kind.FRACTION)} of {reference}."
         )
-    if recipe.parameters:
-        values = ", ".join(f"{name} = {value}" for name, value in recipe.parameters.items())
-        lines.append(f"Can be set: {values}.")
+    lines += _parameters(recipe)
     return "\n".join(lines) + "\n"
 
 
-def _steps(nodes: tuple[WrittenNode, ...], depth: int, names: frozenset[str]) -> Iterator[str]:
-    def show(written: Written[Any]) -> str:
-        text = written.text
-        return f"that {text.name}" if text.name in names else text.value
+def _parameters(recipe: Recipe) -> Iterator[str]:
+    """Short ones in one line; those with bounds or words of their own in one each."""
+    declared = recipe.declared
+    plain = {name: one for name, one in declared.items() if not (one.bounds or one.about)}
+    said = [f"{name} = {as_text(one.default)}" for name, one in plain.items() if one.default]
+    if said:
+        yield f"Can be set: {', '.join(said)}."
+    must = [name for name, one in plain.items() if one.default is None]
+    if must:
+        yield f"Must be given: {', '.join(must)}."
+    for name, one in declared.items():
+        if name in plain:
+            continue
+        head = f"Must be given: {name}"
+        if one.default is not None:
+            head = f"Can be set: {name} = {as_text(one.default)}"
+        within = f", {one.bounds}"
+        if " .. " in one.bounds:
+            within = f", from {one.bounds.replace(' .. ', ' to ')}"
+        about = f" ({one.about})" if one.about else ""
+        yield f"{head}{about}{within if one.bounds else ''}."
 
-    for number, node in enumerate(nodes, 1):
-        start = f"{_INDENT * depth}{number}. "
-        if isinstance(node, WrittenStep):
-            line = f"{start}{node.technique.tell(node.fields, show)}"
-            record = getattr(node.fields, "record", None)
-            yield line + _record(record, "; a reading is kept", None, ".")
-        elif isinstance(node, WrittenLoop):
-            times = "once" if node.count.value == 1 else f"{show(node.count)} times"
-            what = f"{times}; each time is one cycle" if node.counts_cycles else times
-            if node.class_name is not None and node.class_name.text.name in names:
-                what += f", in a class of its own for {show(node.class_name)}"
-            elif node.class_name is not None:
-                what += f", of the class '{node.class_name}'"
+
+class _Steps:
+    """Tells a list of steps; ``names`` are loop values, said by name and not by value."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self._names = names
+
+    def show(self, written: Written[Any]) -> str:
+        text = written.text
+        return f"that {text.name}" if text.name in self._names else text.value
+
+    def list(self, nodes: tuple[WrittenNode, ...], depth: int) -> Iterator[str]:
+        for number, node in enumerate(nodes, 1):
+            yield from self._node(node, f"{_INDENT * depth}{number}. ", depth)
+
+    def _node(self, node: WrittenNode, start: str, depth: int) -> Iterator[str]:
+        match node:
+            case WrittenStep():
+                yield start + self._step(node)
+            case WrittenLoop():
+                yield from self._loop(node, start, depth)
+            case WrittenFor():
+                yield f"{start}Do this for each {node.name} of {', '.join(node.values)}:"
+                inner = _Steps(self._names | {node.name})
+                yield from inner.list(node.passes[0], depth + 1)
+            case WrittenBranch():
+                yield f"{start}If {tell_condition(node.condition, self.show)}:"
+                yield from self.list(node.then, depth + 1)
+                if node.otherwise:
+                    yield f"{_INDENT * depth}Otherwise:"
+                    yield from self.list(node.otherwise, depth + 1)
+            case WrittenLeave():
+                yield f"{start}Leave the loop."
+            case WrittenStop():
+                yield f"{start}Stop the run: {node.reason}."
+            case WrittenInclude():
+                yield from self._include(node, start, depth)
+
+    def _step(self, node: WrittenStep) -> str:
+        line = node.technique.tell(node.fields, self.show)
+        limits = _limits_said(node.limits)
+        if limits:
+            line += f"; within {limits}"
+        record = getattr(node.fields, "record", None)
+        return line + _record(record, "; a reading is kept", ".")
+
+    def _loop(self, node: WrittenLoop, start: str, depth: int) -> Iterator[str]:
+        times = "once" if node.count.value == 1 else f"{self.show(node.count)} times"
+        what = f"{times}; each time is one cycle" if node.counts_cycles else times
+        what += self._class(node.class_name)
+        if node.until:
+            conditions = " or ".join(tell_condition(one, self.show) for one in node.until)
+            what += f"; no more when {conditions}"
+        if not node.first:
             yield f"{start}Do this {what}:"
-            yield from _steps(node.body, depth + 1, names)
-        else:
-            yield f"{start}Do this for each {node.name} of {', '.join(node.values)}:"
-            yield from _steps(node.passes[0], depth + 1, names | {node.name})
+            yield from self.list(node.body, depth + 1)
+            return
+        yield f"{start}Do this {what}:"
+        inside = _INDENT * (depth + 1)
+        yield f"{inside}The first time{self._class(node.first_class)}:"
+        yield from self.list(node.first, depth + 2)
+        yield f"{inside}Every other time:"
+        yield from self.list(node.body, depth + 2)
+
+    def _class(self, class_name: Written[str] | None) -> str:
+        if class_name is None:
+            return ""
+        if class_name.text.name in self._names:
+            return f", in a class of its own for {self.show(class_name)}"
+        return f", of the class '{class_name}'"
+
+    def _include(self, node: WrittenInclude, start: str, depth: int) -> Iterator[str]:
+        recipe = node.recipe
+        said, names = [], set[str]()
+        for name, value in node.given.items():
+            outer = {text.name for text in texts_of(value)} & self._names
+            if outer:
+                names.add(name)
+            said.append(f"{name} = {f'that {min(outer)}' if outer else as_text(value)}")
+        given = f", with {', '.join(said)}" if said else ""
+        yield f"{start}Do what '{recipe.name}' says ({recipe.file}){given}:"
+        yield from _Steps(frozenset(names)).list(recipe.steps, depth + 1)
+        inside = _INDENT * (depth + 1)
+        limits = _limits_said(recipe.limits)
+        if limits:
+            yield f"{inside}In it the limits are {limits}."
+        if recipe.record is not None:
+            yield inside + _record(recipe.record, "In it a reading is kept", "")
 
 
 def _limits(limits: LimitsFields) -> Iterator[str]:
-    said = [
+    said = _limits_said(limits)
+    if said:
+        yield f"The run is ended safely outside these limits: {said}."
+    if limits.voltage is None:
+        yield "The voltage limits are the safe window of the cell."
+
+
+def _limits_said(limits: LimitsFields | StepLimitsFields | None) -> str:
+    if limits is None:
+        return ""
+    return ", ".join(
         f"{name} {field}"
         for name, field in (
             ("voltage", limits.voltage),
             ("current", limits.current),
             ("temperature", limits.temperature),
             ("charge in a step", limits.step_charge),
-            ("duration", limits.duration),
+            ("duration", getattr(limits, "duration", None)),
         )
         if field is not None
-    ]
-    if said:
-        yield f"The run is ended safely outside these limits: {', '.join(said)}."
-    if limits.voltage is None:
-        yield "The voltage limits are the safe window of the cell."
+    )
 
 
-def _record(
-    fields: RecordFields | None, start: str, empty: RecordFields | None, otherwise: str
-) -> str:
-    fields = fields or empty
+def _record(fields: RecordFields | None, start: str, otherwise: str) -> str:
     said = []
     if fields is not None:
-        if fields.every is not None and fields.every.value != INFINITY:
+        if fields.every is not None and str(fields.every) != OFF:
             said.append(f"every {fields.every}")
         said += [
             f"at each change by {change}"
-            for change in (fields.voltage_change, fields.current_change)
-            if change is not None and change.value != INFINITY
+            for change in (fields.voltage_change, fields.current_change, fields.charge_change)
+            if change is not None and str(change) != OFF
         ]
-    if not said:
-        return otherwise if fields is None else f"{start} {otherwise}."
-    return f"{start} {' and '.join(said)}."
+    return f"{start} {' and '.join(said)}." if said else otherwise

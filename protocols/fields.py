@@ -17,7 +17,13 @@ F = TypeVar("F", bound=Fields)
 
 
 def read_fields(
-    model: type[F], node: Node, at: Text, problems: Problems, *, short: str = ""
+    model: type[F],
+    node: Node,
+    at: Text,
+    problems: Problems,
+    *,
+    short: str = "",
+    also: tuple[str, ...] = (),
 ) -> F | None:
     """The fields of ``node``, or None with what is wrong noted in ``problems``.
 
@@ -27,6 +33,7 @@ def read_fields(
         at: the key that the group belongs to, to be named and pointed at.
         problems: takes the mistakes.
         short: see ``node``.
+        also: keys that the group may have and that somebody else reads.
     """
     if isinstance(node, Text) and short:
         raw: object = {short: node}
@@ -47,7 +54,7 @@ def read_fields(
         return model.model_validate(raw)
     except ValidationError as errors:
         for error in errors.errors(include_url=False, include_input=False):
-            _note(error, model, node, at, problems)
+            _note(error, model, node, at, problems, also)
     return None
 
 
@@ -64,13 +71,18 @@ def _keys(model: type[BaseModel]) -> list[str]:
 
 
 def _note(
-    error: ErrorDetails, model: type[BaseModel], node: Node, at: Text, problems: Problems
+    error: ErrorDetails,
+    model: type[BaseModel],
+    node: Node,
+    at: Text,
+    problems: Problems,
+    also: tuple[str, ...],
 ) -> None:
     path, kind = list(error["loc"]), error["type"]
     if kind == "extra_forbidden":
         owner, inner, name = _owner(model, node, at, path[:-1])
         key = inner.key(str(path[-1])) if isinstance(inner, Mapping) else None
-        keys = _keys(owner)
+        keys = [*_keys(owner), *(also if owner is model else ())]
         better = nearest(str(path[-1]), keys)
         known = "its keys are " + ", ".join(f"'{known}'" for known in keys)
         problems.add(
@@ -88,7 +100,8 @@ def _note(
             said = error.get("ctx", {})
             message, suggestion = said["message"], said["suggestion"]
         elif kind in {"model_type", "dict_type", "model_attributes_type"}:
-            message = f"'{path[-1]}' takes a group of keys"
+            word = next((str(part) for part in reversed(path) if isinstance(part, str)), at.value)
+            message, suggestion = f"'{word}' takes a group of keys", _HOW.get(word, "")
         place = target.place
         came_through = through(target) if isinstance(target, Text) else ""
         if isinstance(target, Text) and not target.value and not target.quoted:
@@ -141,6 +154,9 @@ def _walk(node: Node, at: Text, path: list[Any]) -> Node:
 _HOW = {
     "do": "write 'do:' and below it a list of steps",
     "in": "write for example 'in: [0.2C, 0.5C, 1C]'",
+    "then": "write 'then:' and below it a list of steps",
+    "if": "write for example 'if: {ended by: voltage}'",
+    "until": "write for example 'until: {retention: below 80 %, of: cycle 3}'",
 }
 
 

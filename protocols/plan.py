@@ -1,40 +1,85 @@
 """What a Program will do, before it does it: amperes and volts, limits, about how long.
 
-Times and numbers of readings are estimates: nobody knows the cell's capacity before it is measured.
-A charge or discharge that ends by voltage is taken to pass what 1C passes in one hour, and a hold
-to take :data:`HOLD_S`. The longest time is not estimated: it is the sum of the steps' own bounds.
+What an instrument says to it comes from outside, as plain values: this knows no drivers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from labctl.model import Cell
 from labctl.program import (
-    INFINITY,
+    Branch,
     ConstantCurrent,
     ConstantCurrentConstantVoltage,
+    ConstantPower,
+    ConstantResistance,
     ConstantVoltage,
-    EndCondition,
-    Limits,
+    Control,
+    Finish,
+    Impedance,
+    Leave,
+    Loop,
     Node,
     Program,
-    Quantity,
-    Rest,
-    RetentionAlarm,
     Step,
+    VoltageSweep,
+    Wait,
+    limits_of_step,
 )
-from labctl.protocols.compiler import DEFAULT_CLASS, longest_of_step_s, most_s
+from labctl.protocols.estimate import HOLD_S, Expected, expected
+from labctl.protocols.extent import most_s
+from labctl.protocols.words import (
+    alarm_text,
+    condition_text,
+    control_text,
+    current_text,
+    end_text,
+    limits_text,
+    loop_text,
+)
 from labctl.units import Kind, format_quantity
 
-HOLD_S = 1800.0
+JOURNAL_B_PER_RECORD = 92.0
+ARCHIVE_B_PER_RECORD = 98.0
+"""Measured with the data of ``benchmarks/archive.py``: 300,000 readings with their events, the size
+of the batches that the journal keeps, and of the archive in SQLite with its indexes."""
+
+
+class CurrentRangeLike(Protocol):
+    """A current range of an instrument."""
+
+    @property
+    def full_scale_A(self) -> float:
+        """Both ways."""
+        ...
+
+    @property
+    def resolution_A(self) -> float:
+        """Of a reading."""
+        ...
+
+
+class CapabilitiesLike(Protocol):
+    """What a plan needs to know of an instrument; a driver's Capabilities are such."""
+
+    @property
+    def current_ranges(self) -> Sequence[CurrentRangeLike]:
+        """Every range."""
+        ...
+
+    @property
+    def fastest_record_s(self) -> float:
+        """The shortest time between two readings."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """One line: a step (``number`` from 1) or the head of a loop (``number`` 0)."""
+    """One line: a step (``number`` from 1), or a loop, a branch, a way out (``number`` 0)."""
 
     depth: int
     number: int
@@ -44,98 +89,215 @@ class PlanRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RangeUse:
+    """Steps (numbers from 1) whose current lies within a range and within no smaller one."""
+
+    full_scale_A: float
+    resolution_A: float
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """``expected_s`` and ``expected_records`` are estimates; ``longest_s`` is a bound."""
+    """``expected`` is an estimate; ``longest_s`` is a bound.
+
+    ``ranges`` are the current ranges that the steps need, the largest first; empty where no
+    instrument is known. ``stretches`` say which steps run onboard and which the host does;
+    ``refusals`` why the instrument cannot run it.
+    """
 
     program: Program
     cell: Cell
     rows: tuple[PlanRow, ...]
-    expected_s: float
-    expected_records: int
+    expected: Expected
     longest_s: float
+    ranges: tuple[RangeUse, ...] = ()
+    fastest_record_s: float = 0.0
+    stretches: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+
+    @property
+    def expected_s(self) -> float:
+        """How long it is expected to take."""
+        return self.expected.seconds
+
+    @property
+    def expected_records(self) -> int:
+        """How many readings it is expected to keep."""
+        return math.ceil(self.expected.records)
+
+    @property
+    def journal_B(self) -> float:
+        """What its readings take in the journal, until the archive has them."""
+        return self.expected_records * JOURNAL_B_PER_RECORD
+
+    @property
+    def archive_B(self) -> float:
+        """What its readings take in the archive."""
+        return self.expected_records * ARCHIVE_B_PER_RECORD
 
 
-def make_plan(program: Program, cell: Cell) -> Plan:
-    """The plan of ``program``, compiled for ``cell``."""
-    window_V = _window_V(program)
-    seconds, records = _expected(program.body, cell, window_V)
+def make_plan(
+    program: Program,
+    cell: Cell,
+    capabilities: CapabilitiesLike | None = None,
+    *,
+    stretches: Sequence[str] = (),
+    refusals: Sequence[str] = (),
+) -> Plan:
+    """The plan of ``program``, compiled for ``cell``, on an instrument if one is given."""
     return Plan(
         program=program,
         cell=cell,
         rows=tuple(_rows(program.body, 0)),
-        expected_s=seconds,
-        expected_records=math.ceil(records),
+        expected=expected(program, cell),
         longest_s=most_s(program.body),
+        ranges=() if capabilities is None else _ranges(program, capabilities),
+        fastest_record_s=0.0 if capabilities is None else capabilities.fastest_record_s,
+        stretches=tuple(stretches),
+        refusals=tuple(refusals),
     )
 
 
-def plan_text(program: Program, cell: Cell) -> str:
+def plan_text(
+    program: Program,
+    cell: Cell,
+    capabilities: CapabilitiesLike | None = None,
+    *,
+    stretches: Sequence[str] = (),
+    refusals: Sequence[str] = (),
+) -> str:
     """The plan as plain text."""
-    plan = make_plan(program, cell)
+    plan = make_plan(program, cell, capabilities, stretches=stretches, refusals=refusals)
     texts = [_row_text(row) for row in plan.rows]
-    widths = [max(len(row[column]) for row in texts) for column in (0, 1)]
+    steps = [text for text in texts if text[1]]
+    widths = [max((len(row[column]) for row in steps), default=0) for column in (0, 1)]
     one_c = f"{cell.one_C_mA_per_g:g} mA/g, {format_quantity(cell.active_mass_g, Kind.MASS)}"
     lines = [
         f"{program.name}, on cell '{cell.name}'",
-        f"1C is {_current(cell.one_C_A)} ({one_c})",
+        f"1C is {current_text(cell.one_C_A)} ({one_c})",
         "",
     ]
     for what, control, ends in texts:
         lines.append(f"{what:<{widths[0]}}  {control:<{widths[1]}}  {ends}".rstrip())
     lines += ["", f"Limits: {limits_text(program.limits)}"]
-    lines += [f"Alarm: {_alarm_text(alarm)}" for alarm in program.alarms]
+    lines += _step_limits(program)
+    lines += [f"Alarm: {alarm_text(alarm)}" for alarm in program.alarms]
     counts = f"Steps: {program.visit_count:,} in all, {len(program.steps):,} different"
     lines.append(f"{counts}; cycles: {program.cycle_count:,}")
-    one_hour = format_quantity(cell.one_C_A, Kind.CHARGE, digits=3)
-    hold = format_quantity(HOLD_S, Kind.DURATION)
-    expected = f"{_about(plan.expected_s)} and {_rounded(plan.expected_records):,} readings"
-    if_so = f"if each charge and discharge passes {one_hour} (1C for one hour)"
-    lines.append(f"Estimated: {expected}, {if_so} and each hold takes {hold}")
-    lines.append(f"At most: {_about(plan.longest_s)}, if every step took its longest")
+    lines += _estimates(plan)
+    lines += _on_the_instrument(plan)
     lines.append(f"Recipe: SHA-256 {program.recipe_sha256}")
     return "\n".join(lines) + "\n"
 
 
-def limits_text(limits: Limits) -> str:
-    """The limits as a person writes them."""
-    said = [
-        f"voltage {_voltage(limits.voltage_min_V)} .. {_voltage(limits.voltage_max_V)}",
-        f"current {_current(limits.current_min_A)} .. {_current(limits.current_max_A)}",
-        f"step charge {format_quantity(limits.step_charge_max_Ah, Kind.CHARGE, digits=4)}",
-        f"duration {format_quantity(limits.duration_max_s, Kind.DURATION, digits=4)}",
+def _step_limits(program: Program) -> Iterator[str]:
+    """The limits of steps that have their own, those of equal limits together."""
+    own: dict[str, list[int]] = {}
+    whole = limits_text(program.limits).split("; ")
+    for step in program.steps:
+        if step.limits is not None:
+            parts = limits_text(limits_of_step(program, step)).split("; ")
+            said = "; ".join(part for part in parts if part not in whole)
+            own.setdefault(said, []).append(step.index + 1)
+    for said, numbers in own.items():
+        yield f"Limits of step{'s' if len(numbers) > 1 else ''} {_numbers(numbers)}: {said}"
+
+
+def _estimates(plan: Plan) -> Iterator[str]:
+    program, cell = plan.program, plan.cell
+    one_hour = format_quantity(cell.one_C_A, Kind.CHARGE, digits=3)
+    hold = format_quantity(HOLD_S, Kind.DURATION)
+    made = f"{_about(plan.expected_s)} and {_rounded(plan.expected_records):,} readings"
+    if plan.expected.spectra:
+        count = f"{plan.expected.spectra:,.0f}"
+        made += f", {count} spectr{'um' if count == '1' else 'a'}"
+    if_so = f"if each charge and discharge passes {one_hour} (1C for one hour)"
+    yield f"Estimated: {made}, {if_so} and each hold takes {hold}"
+    passed = [
+        f"{format_quantity(charge_Ah, Kind.CHARGE, digits=2)} {way}"
+        for charge_Ah, way in (
+            (plan.expected.charge_Ah, "charged"),
+            (plan.expected.discharge_Ah, "discharged"),
+        )
+        if charge_Ah > 0
     ]
-    low, high = limits.temperature_min_degC, limits.temperature_max_degC
-    if math.isfinite(low) or math.isfinite(high):
-        said.append(f"temperature {low:g} degC .. {high:g} degC")
-    else:
-        said.append("temperature not limited")
-    return "; ".join(said)
+    if passed:
+        yield f"Charge: about {' and '.join(passed)} in all"
+    if any(isinstance(step.control, Wait) for step in program.steps):
+        yield "Not counted: the time for which it waits for something outside"
+    yield (
+        f"Disk: about {_bytes(plan.archive_B)} in the archive, and {_bytes(plan.journal_B)} in the "
+        "journal until they are there"
+    )
+    yield f"At most: {_about(plan.longest_s)}, if every step took its longest"
 
 
-def _alarm_text(alarm: RetentionAlarm) -> str:
-    reference = f"cycle {alarm.reference_first}"
-    if alarm.reference_last > alarm.reference_first:
-        reference = f"the median of cycles {alarm.reference_first} to {alarm.reference_last}"
-    what = f"median discharge capacity of {alarm.over_cycles} cycles"
-    if alarm.over_cycles == 1:
-        what = "discharge capacity of a cycle"
-    below = format_quantity(alarm.below, Kind.FRACTION)
-    clears = format_quantity(alarm.clears_at, Kind.FRACTION)
-    return f"{what} below {below} of {reference}; clears at {clears}"
+def _on_the_instrument(plan: Plan) -> Iterator[str]:
+    for use in plan.ranges:
+        scale, resolution = current_text(use.full_scale_A), current_text(use.resolution_A)
+        steps = f"step{'s' if len(use.steps) > 1 else ''} {_numbers(use.steps)}"
+        yield f"Current range: {scale}, to {resolution}, for {steps}"
+    too_fast = [
+        step.index + 1 for step in plan.program.steps if step.record.every_s < plan.fastest_record_s
+    ]
+    if too_fast:
+        fastest = format_quantity(plan.fastest_record_s, Kind.DURATION)
+        yield f"Readings: not faster than every {fastest}, in steps {_numbers(too_fast)}"
+    yield from (f"Runs: {stretch}" for stretch in plan.stretches)
+    yield from (f"Refused: {refusal}" for refusal in plan.refusals)
+
+
+def _ranges(program: Program, capabilities: CapabilitiesLike) -> tuple[RangeUse, ...]:
+    ranges = sorted(capabilities.current_ranges, key=lambda one: one.full_scale_A)
+    used: dict[int, list[int]] = {}
+    for step in program.steps:
+        current_A = _largest_current_A(step.control)
+        place = next((n for n, one in enumerate(ranges) if one.full_scale_A >= current_A), None)
+        if current_A > 0 and place is not None:
+            used.setdefault(place, []).append(step.index + 1)
+    return tuple(
+        RangeUse(ranges[place].full_scale_A, ranges[place].resolution_A, tuple(used[place]))
+        for place in sorted(used, reverse=True)
+    )
+
+
+def _largest_current_A(control: Control) -> float:
+    match control:
+        case ConstantCurrent(current_A=signed) | ConstantCurrentConstantVoltage(current_A=signed):
+            return abs(signed)
+        case (
+            ConstantVoltage(max_current_A=most_A)
+            | ConstantPower(max_current_A=most_A)
+            | ConstantResistance(max_current_A=most_A)
+            | VoltageSweep(max_current_A=most_A)
+            | Impedance(max_current_A=most_A)
+        ):
+            return most_A
+        case _:
+            return 0.0
 
 
 def _rows(body: tuple[Node, ...], depth: int) -> Iterator[PlanRow]:
     for node in body:
-        if isinstance(node, Step):
-            ends = "; ".join(_end_text(end, alone=len(node.ends) == 1) for end in node.ends)
-            yield PlanRow(depth, node.index + 1, node.label, _control_text(node), ends)
-            continue
-        unit = "cycle" if node.counts_cycles else "pass"
-        many = f"{node.count:,} {unit}{'' if node.count == 1 else 'es' if unit == 'pass' else 's'}"
-        named = node.counts_cycles and node.cycle_class != DEFAULT_CLASS
-        of_class = f" of class '{node.cycle_class}'" if named else ""
-        yield PlanRow(depth, 0, f"{many}{of_class}:")
-        yield from _rows(node.body, depth + 1)
+        match node:
+            case Step():
+                ends = "; ".join(end_text(end, alone=len(node.ends) == 1) for end in node.ends)
+                yield PlanRow(depth, node.index + 1, node.label, control_text(node), ends)
+            case Loop():
+                yield PlanRow(depth, 0, loop_text(node))
+                yield from _rows(node.body, depth + 1)
+            case Branch():
+                word = "if" if node.then else "unless"
+                yield PlanRow(depth, 0, f"{word} {condition_text(node.condition)}:")
+                yield from _rows(node.then, depth + 1)
+                if node.then and node.otherwise:
+                    yield PlanRow(depth, 0, "else:")
+                yield from _rows(node.otherwise, depth + 1)
+            case Leave():
+                yield PlanRow(depth, 0, "leave the loop")
+            case Finish():
+                yield PlanRow(depth, 0, f"stop: {node.reason}")
 
 
 def _row_text(row: PlanRow) -> tuple[str, str, str]:
@@ -143,101 +305,26 @@ def _row_text(row: PlanRow) -> tuple[str, str, str]:
     return f"{number}  {'  ' * row.depth}{row.what}", row.control, row.ends
 
 
-def _control_text(step: Step) -> str:
-    control = step.control
-    if isinstance(control, Rest):
-        return "no current"
-    if isinstance(control, ConstantCurrent):
-        return f"{_current(control.current_A)}"
-    if isinstance(control, ConstantCurrentConstantVoltage):
-        return f"{_current(control.current_A)}, then {_voltage(control.voltage_V)}"
-    return f"{_voltage(control.voltage_V)}, at most {_current(control.max_current_A)}"
-
-
-def _end_text(end: EndCondition, *, alone: bool) -> str:
-    if end.quantity is Quantity.VOLTAGE_V:
-        return f"until {end.comparison} {_voltage(end.value)}"
-    if end.quantity is Quantity.CURRENT_A:
-        return f"until current {end.comparison} {_current(end.value)}"
-    if end.quantity is Quantity.STEP_CHARGE_AH:
-        return f"until {format_quantity(end.value, Kind.CHARGE)} passed"
-    return f"{'for' if alone else 'at most'} {format_quantity(end.value, Kind.DURATION, digits=4)}"
-
-
-def _window_V(program: Program) -> float:
-    """Between the lowest and the highest voltage that ends a step, else between the limits."""
-    ends = [
-        end.value
-        for step in program.steps
-        for end in step.ends
-        if end.quantity is Quantity.VOLTAGE_V
-    ]
-    ends += [
-        step.control.voltage_V
-        for step in program.steps
-        if isinstance(step.control, ConstantCurrentConstantVoltage | ConstantVoltage)
-    ]
-    if len(set(ends)) < 2:
-        ends += [program.limits.voltage_min_V, program.limits.voltage_max_V]
-    return max(ends) - min(ends)
-
-
-def _expected(body: tuple[Node, ...], cell: Cell, window_V: float) -> tuple[float, float]:
-    """Seconds and readings of a body."""
-    seconds = records = 0.0
-    for node in body:
-        if isinstance(node, Step):
-            one_s = _expected_step_s(node, cell)
-            seconds += one_s
-            records += _expected_records(node, one_s, window_V)
+def _numbers(numbers: Sequence[int]) -> str:
+    """'1, 3-5, 8'."""
+    groups: list[list[int]] = []
+    for number in numbers:
+        if groups and number == groups[-1][-1] + 1:
+            groups[-1].append(number)
         else:
-            inner_s, inner_records = _expected(node.body, cell, window_V)
-            seconds += node.count * inner_s
-            records += node.count * inner_records
-    return seconds, records
-
-
-def _expected_step_s(step: Step, cell: Cell) -> float:
-    control, longest_s = step.control, longest_of_step_s(step)
-    if isinstance(control, Rest):
-        return longest_s
-    if isinstance(control, ConstantVoltage):
-        return min(longest_s, HOLD_S)
-    by_voltage = isinstance(control, ConstantCurrentConstantVoltage) or any(
-        end.quantity is Quantity.VOLTAGE_V for end in step.ends
-    )
-    charge_Ah = cell.one_C_A if by_voltage else INFINITY
-    for end in step.ends:
-        if end.quantity is Quantity.STEP_CHARGE_AH:
-            charge_Ah = min(charge_Ah, end.value)
-    seconds = charge_Ah / abs(control.current_A) * 3600.0
-    if isinstance(control, ConstantCurrentConstantVoltage):
-        seconds += HOLD_S
-    return min(longest_s, seconds)
-
-
-def _expected_records(step: Step, seconds: float, window_V: float) -> float:
-    rule, control = step.record, step.control
-    records = 2 + seconds / rule.every_s
-    if isinstance(control, ConstantCurrent | ConstantCurrentConstantVoltage):
-        records += window_V / rule.voltage_change_V
-    if isinstance(control, ConstantCurrentConstantVoltage):
-        records += abs(control.current_A) / rule.current_change_A
-    if isinstance(control, ConstantVoltage):
-        records += control.max_current_A / rule.current_change_A
-    return records
-
-
-def _voltage(value: float) -> str:
-    return format_quantity(value, Kind.VOLTAGE)
-
-
-def _current(value: float) -> str:
-    return format_quantity(value, Kind.CURRENT, digits=4)
+            groups.append([number])
+    return ", ".join(str(one[0]) if len(one) == 1 else f"{one[0]}-{one[-1]}" for one in groups)
 
 
 def _about(seconds: float) -> str:
     return format_quantity(seconds, Kind.DURATION, digits=3)
+
+
+def _bytes(count: float) -> str:
+    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= size:
+            return f"{float(f'{count / size:.2g}'):g} {unit}"
+    return f"{count:.0f} B"
 
 
 def _rounded(count: int) -> int:

@@ -10,31 +10,58 @@ import json
 from typing import Any
 
 from labctl.protocols.alarms import AlarmsFields, RetentionFields
-from labctl.protocols.reader import LONGEST_NAME
-from labctl.protocols.structure import LOOPS, LimitsFields
+from labctl.protocols.conditions import ConditionFields
+from labctl.protocols.limits import LimitsFields, StepLimitsFields
+from labctl.protocols.structure import LONGEST_NAME, STRUCTURE
 from labctl.protocols.techniques import TECHNIQUES
 from labctl.protocols.written import Fields, RecordFields
 
 Schema = dict[str, Any]
 
-_PARAMETER_VALUE: Schema = {
+_VALUE: Schema = {
     "anyOf": [
         {"type": ["string", "number"]},
         {"type": "array", "minItems": 1, "items": {"type": ["string", "number"]}},
     ]
+}
+_BOUND: Schema = {"type": ["string", "integer"]}
+_PARAMETER: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "default": {
+            **_VALUE,
+            "description": "The value if none is given. Without it one must be.",
+        },
+        "from": {**_BOUND, "description": "The least that it may be."},
+        "to": {**_BOUND, "description": "The most that it may be."},
+        "example": {
+            **_VALUE,
+            "description": "A value to look at the recipe with, where there is no default.",
+        },
+        "about": {"type": "string", "description": "What it is, in words."},
+    },
 }
 
 
 def recipe_schema() -> Schema:
     """The schema as a dictionary."""
     steps = {word: _step(word, technique.about) for word, technique in TECHNIQUES.items()}
-    loops = {f"loop_{word}": _group(model) for word, model in LOOPS.items()}
+    others = {f"step_{word}": _group(model) for word, model in STRUCTURE.items()}
     definitions: Schema = {
         "record": _group(RecordFields),
         "retention": _group(RetentionFields),
+        "condition": _group(ConditionFields),
+        "step_limits": _group(StepLimitsFields),
+        "values": {
+            "type": "object",
+            "description": "Names of the other recipe's parameters, with values.",
+            "propertyNames": {"pattern": "^[a-z][a-z0-9_]{0,39}$"},
+            "additionalProperties": _VALUE,
+        },
         **{f"{word}_keys": _group(technique.fields) for word, technique in TECHNIQUES.items()},
         **{f"step_{word}": step for word, step in steps.items()},
-        **loops,
+        **others,
         "steps": {
             "type": "array",
             "minItems": 1,
@@ -42,12 +69,12 @@ def recipe_schema() -> Schema:
             "items": {
                 "anyOf": [
                     *({"$ref": f"#/$defs/step_{word}"} for word in steps),
-                    *({"$ref": f"#/$defs/{name}"} for name in loops),
+                    *({"$ref": f"#/$defs/{name}"} for name in others),
                 ]
             },
         },
     }
-    return {
+    schema = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "labctl recipe",
         "type": "object",
@@ -65,7 +92,7 @@ def recipe_schema() -> Schema:
                 "type": "object",
                 "description": "Names with default values, used below as $name.",
                 "propertyNames": {"pattern": "^[a-z][a-z0-9_]{0,39}$"},
-                "additionalProperties": _PARAMETER_VALUE,
+                "additionalProperties": {"anyOf": [*_VALUE["anyOf"], _PARAMETER]},
             },
             "limits": _group(LimitsFields),
             "record": {
@@ -73,13 +100,17 @@ def recipe_schema() -> Schema:
                     {"type": "string", "examples": ["30 s"]},
                     {"$ref": "#/$defs/record"},
                 ],
-                "description": "When a reading is kept. If not written: every 30 s.",
+                "description": "When a reading is kept. If not written: as suits each step.",
             },
             "alarms": _group(AlarmsFields),
             "steps": {"$ref": "#/$defs/steps"},
         },
-        "$defs": definitions,
     }
+    used = json.dumps([schema, definitions])
+    schema["$defs"] = {
+        name: one for name, one in definitions.items() if f'"#/$defs/{name}"' in used
+    }
+    return schema
 
 
 def schema_text() -> str:
@@ -88,7 +119,7 @@ def schema_text() -> str:
 
 
 def _step(word: str, about: str) -> Schema:
-    keys: Schema = {"$ref": f"#/$defs/{word}_keys"}
+    keys = _keys(TECHNIQUES[word].fields)
     short = TECHNIQUES[word].short
     if short:
         one = _group(TECHNIQUES[word].fields)["properties"][short]
@@ -99,6 +130,16 @@ def _step(word: str, about: str) -> Schema:
         "additionalProperties": False,
         "properties": {word: {**keys, "description": about}},
     }
+
+
+def _keys(model: type[Fields]) -> Schema:
+    """The keys of a technique, and those that every technique has."""
+    group = _group(model)
+    limits = {
+        "description": "Limits of this step, within those of the recipe.",
+        "$ref": "#/$defs/step_limits",
+    }
+    return {**group, "properties": {**group["properties"], "limits": limits}}
 
 
 def _group(model: type[Fields]) -> Schema:

@@ -3,13 +3,13 @@
 Nothing is resolved: '1e-3', 'NO' and '12:30:00' stay the text that a person typed, and the
 language decides what each means. Anchors, aliases, merge keys, tags, directives, duplicate keys and
 a second document are refused, and so is a text that is too long, too deep or too full, before
-anything is built from it.
+anything is built from it. A recipe and the recipes that it includes are bounded together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from ruamel.yaml import YAML
@@ -37,11 +37,21 @@ MOST_PROBLEMS = 100
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Line and column from 1, and how many characters wide; line 0 is nowhere."""
+    """Line and column from 1, and how many characters wide; line 0 is nowhere.
+
+    ``file`` is the included recipe that it is in, '' for the recipe itself.
+    """
 
     line: int = 0
     column: int = 0
     width: int = 1
+    file: str = ""
+
+    def seen_from(self, other: Place) -> str:
+        """'line 3', and of which file if that is another one than ``other``'s."""
+        if self.file == other.file:
+            return f"line {self.line}"
+        return f"line {self.line} of {self.file or 'the recipe that includes it'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +95,31 @@ Node: TypeAlias = Text | Listing | Mapping
 
 @dataclass(slots=True)
 class Problems:
-    """Collects every mistake of one text; equal ones count once."""
+    """Collects every mistake of a recipe and of what it includes; equal ones count once.
+
+    ``file`` and ``lines`` are those of the recipe; ``included`` has the lines of each included one.
+    """
 
     file: str
     lines: tuple[str, ...]
     found: dict[Problem, None] = field(default_factory=dict)
+    included: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def lines_of(self, file: str) -> tuple[str, ...]:
+        """The lines of an included recipe, or of the recipe itself ('')."""
+        return self.included.get(file, ()) if file else self.lines
 
     def add(self, place: Place, message: str, suggestion: str = "") -> None:
-        """Note a mistake at ``place``."""
-        line = ""
-        if 0 < place.line <= len(self.lines):
-            line = self.lines[place.line - 1].replace("\t", " ")
+        """Note a mistake at ``place``, unless there are more than can be read already."""
+        if len(self.found) >= MOST_PROBLEMS:
+            return
+        line, lines = "", self.lines_of(place.file)
+        if 0 < place.line <= len(lines):
+            line = lines[place.line - 1].replace("\t", " ")
         width = max(1, min(place.width, len(line) - place.column + 1))
-        problem = Problem(message, self.file, place.line, place.column, line, width, suggestion)
-        if len(self.found) < MOST_PROBLEMS:
-            self.found.setdefault(problem)
+        file = place.file or self.file
+        problem = Problem(message, file, place.line, place.column, line, width, suggestion)
+        self.found.setdefault(problem)
 
     def stop(self, place: Place, message: str, suggestion: str = "") -> RecipeError:
         """Note a mistake after which nothing else can be said; raise what comes back."""
@@ -107,8 +127,14 @@ class Problems:
         return self.error()
 
     def error(self) -> RecipeError:
-        """All of them, in the order of the text."""
-        return RecipeError(sorted(self.found, key=lambda problem: (problem.line, problem.column)))
+        """All of them, in the order of the text; those of included recipes after the others."""
+        files = [self.file, *self.included]
+
+        def order(problem: Problem) -> tuple[int, int, int]:
+            file = files.index(problem.file) if problem.file in files else 0
+            return file, problem.line, problem.column
+
+        return RecipeError(sorted(self.found, key=order))
 
     def raise_any(self) -> None:
         """Raise RecipeError if anything was noted."""
@@ -126,51 +152,72 @@ def normal_text(text: str) -> str:
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_source(text: str, problems: Problems) -> Node:
+@dataclass(slots=True)
+class Budget:
+    """What a recipe and the recipes that it includes may still cost together."""
+
+    bytes: int = LARGEST_BYTES
+    nodes: int = MOST_NODES
+
+
+def read_source(
+    text: str, problems: Problems, *, file: str = "", budget: Budget | None = None
+) -> Node:
     """The one document of ``text``; ``problems`` takes what is wrong with it.
+
+    Args:
+        text: with line feeds as line ends (:func:`normal_text`).
+        problems: has the lines of ``text`` already, under ``file``.
+        file: the included recipe, '' for the recipe itself.
+        budget: what is left of it; a whole one if None.
 
     Raises:
         RecipeError: it is not YAML, or YAML beyond the bounds of a recipe.
     """
-    _check_bounds(text, problems)
+    budget = budget or Budget()
+    _check_bounds(text, problems, file, budget)
+    nowhere = Place(file=file)
     parser: Any = YAML(typ="safe", pure=True)
     try:
-        return _Composer(parser.parse(text), problems).document()
+        return _Composer(parser.parse(text), problems, file, budget).document()
     except MarkedYAMLError as error:
-        place = _place_of(error)
+        place = replace(_place_of(error), file=file)
         raise problems.stop(place, *_explain(error, problems, place)) from None
     except (YAMLError, YAMLStreamError) as error:
-        raise problems.stop(Place(), f"this is not YAML: {_first_line(error)}") from None
+        raise problems.stop(nowhere, f"this is not YAML: {_first_line(error)}") from None
     except (ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
         # ruamel's scanner lets these out of malformed escapes and directives.
-        raise problems.stop(Place(), f"this is not YAML: {_first_line(error)}") from None
+        raise problems.stop(nowhere, f"this is not YAML: {_first_line(error)}") from None
 
 
-def _check_bounds(text: str, problems: Problems) -> None:
+def _check_bounds(text: str, problems: Problems, file: str, budget: Budget) -> None:
     size = len(text.encode("utf-8", "surrogatepass"))
-    if size > LARGEST_BYTES:
+    if size > budget.bytes:
+        spent = LARGEST_BYTES - budget.bytes
+        have = "the recipe and what it includes have" if file else "the recipe has"
         raise problems.stop(
-            Place(),
-            f"the recipe has {size} bytes; the most is {LARGEST_BYTES}",
+            Place(file=file),
+            f"{have} {spent + size} bytes; the most is {LARGEST_BYTES}",
             "write repeated steps with 'repeat', 'cycle' or 'for'",
         )
-    for number, line in enumerate(problems.lines, 1):
+    budget.bytes -= size
+    for number, line in enumerate(problems.lines_of(file), 1):
         if len(line) > LONGEST_LINE:
             raise problems.stop(
-                Place(number, LONGEST_LINE + 1),
+                Place(number, LONGEST_LINE + 1, file=file),
                 f"the line has {len(line)} characters; the most is {LONGEST_LINE}",
             )
         for column, character in enumerate(line, 1):
             if not (character.isprintable() or character in "\t\u00a0\u202f"):
                 raise problems.stop(
-                    Place(number, column),
+                    Place(number, column, file=file),
                     f"the character U+{ord(character):04X} cannot be printed",
                     "delete it, and type the line again if it was copied from elsewhere",
                 )
         indent = line[: len(line) - len(line.lstrip())]
         if "\t" in indent and line.strip():
             problems.add(
-                Place(number, indent.index("\t") + 1),
+                Place(number, indent.index("\t") + 1, file=file),
                 "a tab in the indentation: YAML takes only spaces",
                 "replace each tab by two spaces",
             )
@@ -180,23 +227,33 @@ def _check_bounds(text: str, problems: Problems) -> None:
 class _Composer:
     """Events to nodes, iteratively bounded in depth and number."""
 
-    def __init__(self, events: Iterator[Event], problems: Problems) -> None:
+    def __init__(
+        self, events: Iterator[Event], problems: Problems, file: str, budget: Budget
+    ) -> None:
         self._events = events
         self._problems = problems
-        self._nodes = 0
+        self._file = file
+        self._budget = budget
+
+    def _place(self, event: Event) -> Place:
+        start, end = event.start_mark, event.end_mark
+        width = end.column - start.column if end.line == start.line else LONGEST_LINE
+        return Place(start.line + 1, start.column + 1, max(1, width), self._file)
 
     def document(self) -> Node:
         next(self._events)
         event = next(self._events)
         if isinstance(event, StreamEndEvent):
             raise self._problems.stop(
-                Place(1, 1), "the recipe is empty", "begin with 'recipe:' and a name"
+                Place(1, 1, file=self._file),
+                "the recipe is empty",
+                "begin with 'recipe:' and a name",
             )
         if isinstance(event, DocumentStartEvent) and (event.version or event.tags):
-            lines = enumerate(self._problems.lines, 1)
+            lines = enumerate(self._problems.lines_of(self._file), 1)
             at = next((number for number, line in lines if line.startswith("%")), 1)
             raise self._problems.stop(
-                Place(at, 1, LONGEST_LINE),
+                Place(at, 1, LONGEST_LINE, self._file),
                 "a YAML directive is refused in a recipe",
                 "delete the lines that begin with %",
             )
@@ -209,12 +266,13 @@ class _Composer:
         return node
 
     def _node(self, event: Event, depth: int) -> Node:
-        self._nodes += 1
-        place = _place(event)
-        if self._nodes > MOST_NODES:
+        self._budget.nodes -= 1
+        place = self._place(event)
+        if self._budget.nodes < 0:
+            have = "the recipe and what it includes have" if self._file else "the recipe has"
             raise self._problems.stop(
                 place,
-                f"the recipe has more than {MOST_NODES} values",
+                f"{have} more than {MOST_NODES} values",
                 "write repeated steps with 'repeat', 'cycle' or 'for'",
             )
         if depth > DEEPEST:
@@ -266,17 +324,11 @@ class _Composer:
         return Mapping(tuple(entries), place)
 
     def _refuse(self, event: Event, what: str, suggestion: str) -> RecipeError:
-        return self._problems.stop(_place(event), f"{what} is refused in a recipe", suggestion)
+        return self._problems.stop(self._place(event), f"{what} is refused in a recipe", suggestion)
 
 
 _USE_PARAMETERS = "write a value that is used twice under 'parameters' and use it as $name"
 _NOT_FLOW = "put a text with brackets in quotes"
-
-
-def _place(event: Event) -> Place:
-    start, end = event.start_mark, event.end_mark
-    width = end.column - start.column if end.line == start.line else LONGEST_LINE
-    return Place(start.line + 1, start.column + 1, max(1, width))
 
 
 def _place_of(error: MarkedYAMLError) -> Place:
@@ -318,7 +370,8 @@ _EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
 
 def _explain(error: MarkedYAMLError, problems: Problems, place: Place) -> tuple[str, str]:
     said = f"{error.context or ''} {error.problem or ''}"
-    line = problems.lines[place.line - 1] if 0 < place.line <= len(problems.lines) else ""
+    lines = problems.lines_of(place.file)
+    line = lines[place.line - 1] if 0 < place.line <= len(lines) else ""
     if line[place.column - 1 : place.column] in {"%", "@", "`"}:
         return "this character cannot begin a value", "put the value in quotes"
     for phrase, message, suggestion in _EXPLANATIONS:

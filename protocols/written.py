@@ -69,64 +69,80 @@ class Fields(BaseModel):
     )
 
 
-def _mistake(message: str, suggestion: str = "") -> PydanticCustomError:
+def mistake(message: str, suggestion: str = "") -> PydanticCustomError:
+    """What a validator raises, to be told at the value or the group that it looks at."""
     return PydanticCustomError(
         "recipe", "{message}", {"message": message, "suggestion": suggestion}
     )
 
 
-def _leaf(read: Callable[[str], T], example: str) -> Callable[[object], Written[T]]:
+def leaf(read: Callable[[str], T], example: str) -> Callable[[object], Written[T]]:
+    """A reader of one value for pydantic: ``read`` says what is wrong with it as QuantityError."""
+
     def reader(raw: object) -> Written[T]:
         if not isinstance(raw, Text):
             what = "a list" if isinstance(raw, list) else "a group of keys"
-            raise _mistake(
-                f"one value is needed here, not {what}", f"write for example '{example}'"
-            )
+            raise mistake(f"one value is needed here, not {what}", f"write for example '{example}'")
         if raw.value == "" and not raw.quoted:
-            raise _mistake("the value is missing", f"write for example '{example}'")
+            raise mistake("the value is missing", f"write for example '{example}'")
         try:
             return Written(read(raw.value), raw)
         except QuantityError as error:
-            raise _mistake(shortened(str(error), 160), error.suggestion) from None
+            raise mistake(shortened(str(error), 160), error.suggestion) from None
 
     return reader
 
 
-def _pattern(*examples: str, pattern: str = r"[-+.0-9C].*[A-Za-z%0-9]") -> dict[str, Any]:
+def value_schema(*examples: str, pattern: str = r"[-+.0-9C].*[A-Za-z%0-9]") -> dict[str, Any]:
+    """The JSON schema of a value that is written as ``pattern``, or as a parameter."""
     return {"type": "string", "pattern": f"^({PARAMETER}|{pattern})$", "examples": list(examples)}
 
 
-def _schema(*examples: str, pattern: str = r"[-+.0-9C].*[A-Za-z%0-9]") -> WithJsonSchema:
-    return WithJsonSchema(_pattern(*examples, pattern=pattern))
+def written_schema(*examples: str, pattern: str = r"[-+.0-9C].*[A-Za-z%0-9]") -> WithJsonSchema:
+    """:func:`value_schema`, to be put beside a validator."""
+    return WithJsonSchema(value_schema(*examples, pattern=pattern))
 
 
-def _one_or_list(*examples: str) -> WithJsonSchema:
-    one = _pattern(*examples)
-    listed = {"type": "array", "items": one, "minItems": 1, "maxItems": MOST_ENDS}
-    return WithJsonSchema({"anyOf": [one, listed], "examples": list(examples)})
-
-
-def _examples(kinds: Iterable[Kind]) -> list[str]:
+def examples_of(kinds: Iterable[Kind]) -> list[str]:
+    """One example of each kind."""
     return [EXAMPLES[kind] for kind in kinds]
 
 
-def _amount(kinds: tuple[Kind, ...]) -> PlainValidator:
-    return PlainValidator(_leaf(lambda text: parse_amount(text, kinds), EXAMPLES[kinds[0]]))
+def amount_of(kinds: tuple[Kind, ...], example: str = "") -> PlainValidator:
+    """Reads an amount of any of ``kinds``."""
+
+    def read(text: str) -> Amount:
+        return _with_example(example, lambda: parse_amount(text, kinds))
+
+    return PlainValidator(leaf(read, example or EXAMPLES[kinds[0]]))
 
 
-def _positive(kind: Kind) -> PlainValidator:
+def positive(kind: Kind, example: str = "") -> PlainValidator:
+    """Reads a number above 0, in the base unit of ``kind``."""
+    usual = example or EXAMPLES[kind]
+
     def read(text: str) -> float:
-        value = parse_amount(text, (kind,)).value
+        value = _with_example(example, lambda: parse_amount(text, (kind,))).value
         if value <= 0:
-            raise QuantityError(
-                f"'{text}' must be more than 0", f"write for example '{EXAMPLES[kind]}'"
-            )
+            raise QuantityError(f"'{text}' must be more than 0", f"write for example '{usual}'")
         return value
 
-    return PlainValidator(_leaf(read, EXAMPLES[kind]))
+    return PlainValidator(leaf(read, usual))
 
 
-def _or_off(kind: Kind, example: str) -> PlainValidator:
+def _with_example(example: str, read: Callable[[], Amount]) -> Amount:
+    """What ``read`` returns; where it knows nothing better to write than an example, this one."""
+    try:
+        return read()
+    except QuantityError as error:
+        if not example or not error.suggestion.startswith("write for example"):
+            raise
+        raise QuantityError(str(error), f"write for example '{example}'") from None
+
+
+def or_off(kind: Kind, example: str) -> PlainValidator:
+    """Reads a number above 0, in the base unit of ``kind``, or 'off', which is infinity."""
+
     def read(text: str) -> float:
         if text == "off":
             return math.inf
@@ -135,11 +151,12 @@ def _or_off(kind: Kind, example: str) -> PlainValidator:
             raise QuantityError(f"'{text}' must be more than 0", f"write '{example}' or 'off'")
         return value
 
-    return PlainValidator(_leaf(read, example))
+    return PlainValidator(leaf(read, example))
 
 
-def _range(kind: Kind, example: str) -> PlainValidator:
-    return PlainValidator(_leaf(lambda text: Range(*parse_amounts(text, (kind,))), example))
+def range_of(kind: Kind, example: str) -> PlainValidator:
+    """Reads both ends of a range."""
+    return PlainValidator(leaf(lambda text: Range(*parse_amounts(text, (kind,))), example))
 
 
 def _current_limit() -> PlainValidator:
@@ -161,7 +178,7 @@ def _current_limit() -> PlainValidator:
             )
         return Range(lower, upper)
 
-    return PlainValidator(_leaf(read, example))
+    return PlainValidator(leaf(read, example))
 
 
 def read_count(text: str) -> int:
@@ -212,10 +229,20 @@ def _read_direction(text: str) -> bool:
     return text == "charge"
 
 
-def _in_a_list(raw: object) -> list[object]:
+def _read_charge_change(text: str) -> Amount:
+    if text == "off":
+        return Amount(math.inf, Kind.CHARGE)
+    amount = parse_amount(text, CHARGE_KINDS)
+    if amount.value <= 0:
+        raise QuantityError(f"'{text}' must be more than 0", "write '1 mAh/g' or 'off'")
+    return amount
+
+
+def in_a_list(raw: object) -> list[object]:
+    """One value as a list of one; a list of a bounded number as it is."""
     items = raw if isinstance(raw, list) else [raw]
     if not 1 <= len(items) <= MOST_ENDS:
-        raise _mistake(f"a list of 1 to {MOST_ENDS} is needed here")
+        raise mistake(f"a list of 1 to {MOST_ENDS} is needed here")
     return items
 
 
@@ -233,75 +260,70 @@ _COUNT_SCHEMA = WithJsonSchema(
     }
 )
 
-Voltage: TypeAlias = Annotated[Written[Amount], _amount((Kind.VOLTAGE,)), _schema("4.1 V")]
+Voltage: TypeAlias = Annotated[Written[Amount], amount_of((Kind.VOLTAGE,)), written_schema("4.1 V")]
 Current: TypeAlias = Annotated[
-    Written[Amount], _amount(CURRENT_KINDS), _schema(*_examples(CURRENT_KINDS))
+    Written[Amount], amount_of(CURRENT_KINDS), written_schema(*examples_of(CURRENT_KINDS))
 ]
 ChargeAmount: TypeAlias = Annotated[
-    Written[Amount], _amount(CHARGE_KINDS), _schema(*_examples(CHARGE_KINDS))
+    Written[Amount], amount_of(CHARGE_KINDS), written_schema(*examples_of(CHARGE_KINDS))
 ]
 Duration: TypeAlias = Annotated[
-    Written[float], _positive(Kind.DURATION), _schema("10 min", "2 h", "1 h 30 min")
+    Written[float], positive(Kind.DURATION), written_schema("10 min", "2 h", "1 h 30 min")
 ]
-Percentage: TypeAlias = Annotated[Written[float], _positive(Kind.FRACTION), _schema("80 %")]
+Percentage: TypeAlias = Annotated[Written[float], positive(Kind.FRACTION), written_schema("80 %")]
 VoltageRange: TypeAlias = Annotated[
-    Written[Range[Amount]], _range(Kind.VOLTAGE, "1.0 V .. 4.4 V"), _schema("1.0 V .. 4.4 V")
+    Written[Range[Amount]],
+    range_of(Kind.VOLTAGE, "1.0 V .. 4.4 V"),
+    written_schema("1.0 V .. 4.4 V"),
 ]
 TemperatureRange: TypeAlias = Annotated[
     Written[Range[Amount]],
-    _range(Kind.TEMPERATURE, "5 degC .. 60 degC"),
-    _schema("5 degC .. 60 degC"),
+    range_of(Kind.TEMPERATURE, "5 degC .. 60 degC"),
+    written_schema("5 degC .. 60 degC"),
 ]
 CurrentLimit: TypeAlias = Annotated[
-    Written[Range[Amount]], _current_limit(), _schema("10 mA", "-10 mA .. 5 mA", "2C")
+    Written[Range[Amount]], _current_limit(), written_schema("10 mA", "-10 mA .. 5 mA", "2C")
 ]
-Count: TypeAlias = Annotated[Written[int], PlainValidator(_leaf(read_count, "3")), _COUNT_SCHEMA]
+Count: TypeAlias = Annotated[Written[int], PlainValidator(leaf(read_count, "3")), _COUNT_SCHEMA]
 Cycles: TypeAlias = Annotated[
     Written[tuple[int, int]],
-    PlainValidator(_leaf(_read_cycles, "cycles 3 .. 7")),
-    _schema("cycle 1", "cycles 3 .. 7", pattern=r"cycles? .*"),
+    PlainValidator(leaf(_read_cycles, "cycles 3 .. 7")),
+    written_schema("cycle 1", "cycles 3 .. 7", pattern=r"cycles? .*"),
 ]
 Word: TypeAlias = Annotated[
-    Written[str], PlainValidator(_leaf(_read_word, "formation")),
+    Written[str], PlainValidator(leaf(_read_word, "formation")),
     WithJsonSchema({"type": "string", "examples": ["formation", "diagnostic"]}),
 ]  # fmt: skip
 Direction: TypeAlias = Annotated[
-    Written[bool], PlainValidator(_leaf(_read_direction, "charge")),
-    WithJsonSchema({"enum": ["charge", "discharge"]}),
+    Written[bool], PlainValidator(leaf(_read_direction, "charge")),
+    WithJsonSchema({"enum": ["charge", "discharge"], "examples": ["charge"]}),
 ]  # fmt: skip
 Interval: TypeAlias = Annotated[
     Written[float],
-    _or_off(Kind.DURATION, "30 s"),
-    _schema("30 s", "off", pattern=r"off|[.0-9].*[a-z]"),
+    or_off(Kind.DURATION, "30 s"),
+    written_schema("30 s", "off", pattern=r"off|[.0-9].*[a-z]"),
 ]
 VoltageChange: TypeAlias = Annotated[
-    Written[float], _or_off(Kind.VOLTAGE, "5 mV"), _schema("5 mV", "off", pattern=r"off|[.0-9].*V")
+    Written[float],
+    or_off(Kind.VOLTAGE, "5 mV"),
+    written_schema("5 mV", "off", pattern=r"off|[.0-9].*V"),
 ]
 CurrentChange: TypeAlias = Annotated[
     Written[float],
-    _or_off(Kind.CURRENT, "10 uA"),
-    _schema("10 uA", "off", pattern=r"off|[.0-9].*A"),
+    or_off(Kind.CURRENT, "10 uA"),
+    written_schema("10 uA", "off", pattern=r"off|[.0-9].*A"),
 ]
 
 
-_EndOfCharge: TypeAlias = Annotated[
-    Written[Amount], _amount((Kind.VOLTAGE, Kind.DURATION, *CHARGE_KINDS, *CURRENT_KINDS))
-]
-_EndOfHold: TypeAlias = Annotated[
-    Written[Amount], _amount((*CURRENT_KINDS, Kind.DURATION, *CHARGE_KINDS))
-]
-ElectricEnds: TypeAlias = Annotated[
-    tuple[_EndOfCharge, ...],
-    BeforeValidator(_in_a_list),
-    _one_or_list("4.1 V", "2 h", "0.3 mAh", "170 mAh/g"),
-]
-HoldEnds: TypeAlias = Annotated[
-    tuple[_EndOfHold, ...], BeforeValidator(_in_a_list), _one_or_list("0.02C", "2 h", "0.3 mAh")
+ChargeChange: TypeAlias = Annotated[
+    Written[Amount],
+    PlainValidator(leaf(_read_charge_change, "1 mAh/g")),
+    written_schema("1 mAh/g", "2 uAh", "off", pattern=r"off|[.0-9].*Ah.*"),
 ]
 
 
 class RecordFields(Fields):
-    """When a reading is kept. What is not said stays as it is for the whole recipe."""
+    """When a reading is kept. What is not said is as it is for the whole recipe."""
 
     every: Interval | None = Field(
         default=None,
@@ -312,6 +334,9 @@ class RecordFields(Fields):
     )
     current_change: CurrentChange | None = Field(
         default=None, description="Keep a reading when the current has changed by this much."
+    )
+    charge_change: ChargeChange | None = Field(
+        default=None, description="Keep a reading when this much charge has passed."
     )
 
 
@@ -331,5 +356,5 @@ def through(text: Text) -> str:
     """The parameter that a text came through, to be put behind a message; '' if none."""
     if not text.name:
         return ""
-    where = f" in line {text.used.line}" if text.used.line else ""
+    where = f" in {text.used.seen_from(text.place)}" if text.used.line else ""
     return f" (${text.name}{where})"

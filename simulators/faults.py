@@ -29,6 +29,8 @@ FAULTS: dict[str, str] = {
     "frozen": "voltage and current keep the value that they had",
     "unavailable": "the channel answers `false` to everything",
     "ignores_stop": "stop is answered `ok`, and the output stays on",
+    "wrong_serial": "another serial number is told",
+    "unplugged": "every connection is closed, and no command is heard",
 }
 """Every fault that exists; a simulated instrument need not know all of them."""
 

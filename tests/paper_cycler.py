@@ -8,6 +8,10 @@ test decides how far a run has come by how often it asks.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import ClassVar
 
 import msgspec
@@ -81,22 +85,35 @@ def three_cycles(count: int = 3) -> Program:
     )
 
 
-def readings_of(program: Program) -> Readings:
-    """Every reading of the program, worked out step by step."""
+def readings_of(
+    program: Program, from_V: float = START_V, cuts: Mapping[int, int] = MappingProxyType({})
+) -> Readings:
+    """Every reading of the program, worked out step by step.
+
+    Visit ``n`` (from 1) ends after ``cuts[n]`` readings, where that is sooner than by itself.
+    """
     walk = Walk(program)
     rows: list[tuple[float, ...]] = []
-    position: Position | None = walk.after(Position(), Facts()).position
-    voltage_V, index = START_V, 0
+    position = walk.after(Position(), Facts()).position
+    voltage_V, index, visit = from_V, 0, 0
     while position is not None:
-        step = walk.step(position)
+        step, visit = walk.step(position), visit + 1
+        end = step.ends[0]
         match step.control:
             case ConstantCurrent(current_A):
-                target_V = step.ends[0].value
-                hours = (target_V - voltage_V) / (VOLTS_PER_AH * current_A)
-                duration_s = hours * 3600.0
+                hours = (end.value - voltage_V) / (VOLTS_PER_AH * current_A)
+                if end.quantity is Quantity.STEP_CHARGE_AH:
+                    hours = end.value / abs(current_A)
+                duration_s = max(0.0, hours * 3600.0)
+                timeout = next((e for e in step.ends if e.quantity is Quantity.STEP_TIME_S), None)
+                if timeout is not None and timeout.value < duration_s:
+                    end, duration_s = timeout, timeout.value
             case _:
-                current_A, duration_s = 0.0, step.ends[0].value
+                current_A, duration_s = 0.0, end.value
         times = [*np.arange(0.0, duration_s, SAMPLE_S).tolist(), duration_s]
+        if visit in cuts:
+            times = times[: cuts[visit]]
+        now_V = voltage_V
         for time_s in times:
             index += 1
             charge_Ah = current_A * time_s / 3600.0
@@ -109,10 +126,43 @@ def readings_of(program: Program) -> Readings:
                 )
             )  # fmt: skip
         voltage_V = now_V
-        position = walk.after(position, Facts()).position
+        facts = Facts(end=None if visit in cuts else end)
+        position = walk.after(position, facts).position
     columns = [np.array(column) for column in zip(*rows, strict=True)]
     whole = [column.astype(np.int64) for column in columns[:3]]
     return Readings(*whole, *columns[3:])
+
+
+@dataclass
+class PaperTest:
+    """One test: its tag, what it runs, the voltage that it began at, and visits cut short."""
+
+    tag: str
+    program: Program
+    from_V: float = START_V
+    cuts: dict[int, int] = field(default_factory=dict)
+    handed_out: int = 0
+    _readings: Readings | None = None
+
+    @property
+    def readings(self) -> Readings:
+        if self._readings is None:
+            self._readings = readings_of(self.program, self.from_V, self.cuts)
+        return self._readings
+
+    def cut(self, step: int) -> None:
+        """The visit of the last reading that was handed out ends there, if it is of ``step``."""
+        readings = self.readings[: self.handed_out]
+        if not len(readings) or int(readings.step[-1]) != step:
+            return
+        begins = np.flatnonzero(
+            (np.diff(readings.step) != 0)
+            | (np.diff(readings.pass_mark) != 0)
+            | (np.diff(readings.step_time_s) < 0)
+        )
+        first = int(begins[-1]) + 1 if len(begins) else 0
+        self.cuts[len(begins) + 1] = len(readings) - first
+        self._readings = None
 
 
 class PaperCycler:
@@ -123,11 +173,13 @@ class PaperCycler:
     says: what follow says of the channel, whatever it does.
     start_is_late: start is refused, though an earlier one has just taken effect.
     hangs: follow gives no answer.
+    cannot_pause: it has no such thing; nor has it a skip.
     """
 
-    def __init__(self, rows_per_answer: int = 50) -> None:
+    def __init__(self, rows_per_answer: int = 50, *, leaves_loops: bool = False) -> None:
         self.rows_per_answer = rows_per_answer
-        self.tests: list[tuple[str, Program]] = []
+        self.leaves_loops = leaves_loops
+        self.tests: list[PaperTest] = []
         self.calls: list[str] = []
         self.stopped_at: int | None = None
         self.link_down = False
@@ -139,7 +191,9 @@ class PaperCycler:
         self.says: ChannelState | None = None
         self.start_is_late = False
         self.hangs = False
-        self._handed_out = 0
+        self.cannot_pause = False
+        self.paused = False
+        self.temperature_degC = 25.0
 
     @property
     def capabilities(self) -> Capabilities:
@@ -150,6 +204,7 @@ class PaperCycler:
             current_ranges=(CurrentRange(0.1, 1e-6),),
             fastest_record_s=0.1,
             failsafe=Failsafe.ONBOARD,
+            leaves_loops=self.leaves_loops,
         )
 
     async def open(self) -> Identity:
@@ -164,9 +219,15 @@ class PaperCycler:
 
     async def status(self, channel: str) -> ChannelStatus:
         self._say("status")
-        tag = self.tests[-1][0] if self.tests else ""
-        state = ChannelState.RUNNING if self.tests else ChannelState.IDLE
-        return ChannelStatus(state, str(len(self.tests)), tag, START_V, 0.0)
+        if not self.tests:
+            return ChannelStatus(ChannelState.IDLE, "", "", START_V, 0.0)
+        test = self.tests[-1]
+        handed_out = test.readings[: test.handed_out]
+        voltage_V = float(handed_out.voltage_V[-1]) if len(handed_out) else test.from_V
+        last, state = self._last(test)
+        if test.handed_out < last:
+            state = ChannelState.PAUSED if self.paused else ChannelState.RUNNING
+        return ChannelStatus(state, str(len(self.tests)), test.tag, voltage_V, 0.0)
 
     def refusals(self, program: Program) -> tuple[str, ...]:
         return ()
@@ -178,7 +239,8 @@ class PaperCycler:
 
     async def start(self, armed: Armed) -> Started:
         self._say("start")
-        self.tests.append((armed.tag, self._program))
+        from_V = float(self.tests[-1].readings.voltage_V[-1]) if self.tests else START_V
+        self.tests.append(PaperTest(armed.tag, self._program, from_V))
         if self.start_is_late:
             raise InstrumentError("the channel is busy")
         if self.lose_answer_of_start:
@@ -190,7 +252,7 @@ class PaperCycler:
         self._say("find")
         if str(len(self.tests)) == armed.test_before:
             return None
-        if self.tests[-1][0] != armed.tag:
+        if self.tests[-1].tag != armed.tag:
             raise InstrumentError("another program runs on the channel")
         return self._started(armed)
 
@@ -203,20 +265,25 @@ class PaperCycler:
             raise InstrumentError("an answer that cannot be understood")
         if self.says is ChannelState.UNAVAILABLE:
             return Followed(Readings(), next_index, self.says, complete=False)
-        everything = readings_of(self.tests[int(started.test) - 1][1])
-        last = len(everything)
-        state = ChannelState.FINISHED
-        if self.stopped_at is not None:
-            last, state = min(last, self.stopped_at), ChannelState.STOPPED
-        elif self.trips_at is not None:
-            last, state = min(last, self.trips_at), ChannelState.TRIPPED
+        test = self.tests[int(started.test) - 1]
+        everything = test.readings
+        assert test.program == program
+        last, state = self._last(test)
+        if self.paused and self.stopped_at is None:
+            last = min(last, max(test.handed_out, next_index - 1))
         end = min(next_index - 1 + self.rows_per_answer, last)
-        self._handed_out = max(self._handed_out, end)
-        complete = end == last
+        test.handed_out = max(test.handed_out, end)
+        everything = dataclasses.replace(
+            everything,
+            temperature_degC=np.full_like(everything.voltage_V, self.temperature_degC),
+        )
+        complete = end == self._last(test)[0]
+        if self.paused and not complete:
+            state = ChannelState.PAUSED
         return Followed(
             everything[next_index - 1 : end],
             end + 1,
-            self.says or (state if complete else ChannelState.RUNNING),
+            self.says or (state if complete or self.paused else ChannelState.RUNNING),
             complete,
         )
 
@@ -225,8 +292,34 @@ class PaperCycler:
         if self.refuses_to_stop:
             self.refuses_to_stop -= 1
             raise InstrumentError("the channel was told to stop and is still running")
-        if self.stopped_at is None:
-            self.stopped_at = self._handed_out
+        if self.stopped_at is None and self.tests:
+            self.stopped_at = self.tests[-1].handed_out
+
+    async def pause(self, channel: str) -> None:
+        self._say("pause")
+        if self.cannot_pause:
+            raise InstrumentError("a paper cycler of this kind cannot pause")
+        self.paused = True
+
+    async def resume(self, channel: str) -> None:
+        self._say("resume")
+        self.paused = False
+
+    async def skip(self, started: Started, program: Program, step: int) -> None:
+        self._say("skip")
+        if self.cannot_pause:
+            raise InstrumentError("a paper cycler of this kind cannot skip")
+        self.tests[int(started.test) - 1].cut(step)
+
+    def _last(self, test: PaperTest) -> tuple[int, ChannelState]:
+        """The number of the last reading that a test will have, and what it will say then."""
+        last = len(test.readings)
+        if test is self.tests[-1]:
+            if self.stopped_at is not None:
+                return min(last, self.stopped_at), ChannelState.STOPPED
+            if self.trips_at is not None:
+                return min(last, self.trips_at), ChannelState.TRIPPED
+        return last, ChannelState.FINISHED
 
     def _started(self, armed: Armed) -> Started:
         return Started(armed.channel, armed.tag, str(len(self.tests)), armed.program_ref)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from paper_cycler import PaperCycler, three_cycles
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
-from labctl.clock import VirtualClock
+from paper_cycler import three_cycles
+
+from labctl.clock import Clock, RealClock, VirtualClock
+from labctl.drivers.base import Sequencer, Source
+from labctl.engine.hostwork import HostWork
 from labctl.engine.journal import Entry, Journal
-from labctl.engine.placement import Place
+from labctl.engine.place import Place
 from labctl.engine.run import Charter, Checkpoint
-from labctl.engine.runner import Runner
+from labctl.engine.runner import Pace, Runner
 from labctl.engine.states import RunState
+from labctl.errors import JournalError
 from labctl.model import Records, join_records
 from labctl.program import Program
 from labctl.stream.batches import SamplesBatch, decode_batch
 from labctl.stream.events import Event
 
 PROGRAM = three_cycles()
+WALL_SPEED = 100.0
+"""Links that are lost are tried again so much sooner than in a laboratory."""
+PACE = Pace(slow_journal_s=60.0 * WALL_SPEED)
 
 
 def charter_of(program: Program) -> Charter:
@@ -39,11 +49,19 @@ async def begin(journal: Journal, program: Program = PROGRAM) -> None:
     await journal.commit(Entry(run="r", charter=charter_of(program), checkpoint=created))
 
 
-async def runner_from(journal: Journal, cycler: PaperCycler) -> Runner:
+async def runner_from(
+    journal: Journal,
+    driver: Sequencer | Source | None,
+    clock: Clock | None = None,
+    *,
+    host: HostWork | None = None,
+    pace: Pace = PACE,
+) -> Runner:
     """The run as a daemon finds it in the journal when it starts."""
     [(charter, checkpoint)] = await journal.runs()
-    clock = VirtualClock(0.0)
-    return Runner(charter, checkpoint, cycler, journal, clock, wall=clock)
+    clock = VirtualClock(0.0) if clock is None else clock
+    wall = RealClock(WALL_SPEED)
+    return Runner(charter, checkpoint, driver, journal, clock, pace=pace, wall=wall, host=host)
 
 
 async def kept(journal: Journal) -> tuple[Records, list[Event]]:
@@ -61,3 +79,93 @@ async def kept(journal: Journal) -> tuple[Records, list[Event]]:
 
 def of_kind(events: list[Event], *kinds: type) -> list[Event]:
     return [event for event in events if isinstance(event, kinds)]
+
+
+class LabClock(VirtualClock):
+    """A virtual clock that does not run ahead of the journal it is given to."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+        self._busy = 0
+
+    def waits_for(self, journal: Journal) -> None:
+        """Time stands while ``journal`` writes."""
+        commit = journal.commit
+
+        async def watched(entry: Entry) -> None:
+            self._busy += 1
+            try:
+                await commit(entry)
+            finally:
+                self._busy -= 1
+
+        journal.commit = watched  # type: ignore[method-assign]
+
+    async def sleep(self, duration_s: float) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        while self._busy:
+            await asyncio.sleep(0)
+        await super().sleep(duration_s)
+
+
+class PowerCutError(Exception):
+    """The lights went out."""
+
+
+class CutJournal:
+    """A journal whose machine loses power at its ``cut_at``-th commit, before or after it."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        cut_at: int,
+        *,
+        after: bool,
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._journal, self._left, self._after, self._then = journal, cut_at, after, then
+
+    def cut_now(self) -> None:
+        """The next commit is not made."""
+        self._left, self._after = 1, False
+
+    async def commit(self, entry: Entry) -> None:
+        self._left -= 1
+        if self._left == 0 and self._after:
+            await self._journal.commit(entry)
+        if self._left <= 0:
+            self._then()
+            raise PowerCutError
+        await self._journal.commit(entry)
+
+
+class FullDisk:
+    """A journal on a disk that is full for so many commits."""
+
+    def __init__(self, journal: Journal, commits: int = 1_000_000) -> None:
+        self._journal, self.commits = journal, commits
+
+    async def commit(self, entry: Entry) -> None:
+        if self.commits > 0:
+            self.commits -= 1
+            raise JournalError("the disk is full")
+        await self._journal.commit(entry)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the other tasks work until something holds."""
+    async with asyncio.timeout(20.0):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def at_work(runner: Runner) -> AsyncIterator[asyncio.Task[None]]:
+    """The run goes on while the test does something; it is then left as it is."""
+    task = asyncio.create_task(runner.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -14,7 +14,9 @@ from labctl.units import (
     BASE_UNITS,
     CHARGE_KINDS,
     CURRENT_KINDS,
+    ENERGY_KINDS,
     EXAMPLES,
+    POWER_KINDS,
     UNITS,
     Amount,
     Kind,
@@ -59,6 +61,23 @@ from labctl.units import (
         ("500 uA/cm^2", Kind.CURRENT_PER_AREA, 0.5),
         ("170 Ah/kg", Kind.CHARGE_PER_MASS, 170.0),
         ("340 uAh", Kind.CHARGE, 3.4e-4),
+        ("5 mWh", Kind.ENERGY, 0.005),
+        ("486 Wh/kg", Kind.ENERGY_PER_MASS, 486.0),
+        ("0.4 Wh/g", Kind.ENERGY_PER_MASS, 400.0),
+        ("5 mW", Kind.POWER, 0.005),
+        ("2 W/g", Kind.POWER_PER_MASS, 2000.0),
+        ("500 W/kg", Kind.POWER_PER_MASS, 500.0),
+        ("4.7 kohm", Kind.RESISTANCE, 4700.0),
+        ("100 \u03a9", Kind.RESISTANCE, 100.0),
+        ("10 k\u2126", Kind.RESISTANCE, 10_000.0),
+        ("0.1 mV/s", Kind.VOLTAGE_RATE, 1e-4),
+        ("3.6 mV/h", Kind.VOLTAGE_RATE, 1e-6),
+        ("6 mV / min", Kind.VOLTAGE_RATE, 1e-4),
+        ("100 kHz", Kind.FREQUENCY, 1e5),
+        ("10 mHz", Kind.FREQUENCY, 0.01),
+        ("1 MHz", Kind.FREQUENCY, 1e6),
+        ("0.5 K", Kind.TEMPERATURE_DIFFERENCE, 0.5),
+        ("500 mK", Kind.TEMPERATURE_DIFFERENCE, 0.5),
     ],
 )
 def test_a_quantity_is_read_exactly(text: str, kind: Kind, value: float) -> None:
@@ -97,6 +116,18 @@ def test_a_charge_becomes_ampere_hours_with_the_cell() -> None:
     assert charge == 3.4e-4
 
 
+def test_a_power_or_an_energy_per_gram_is_that_of_the_cell() -> None:
+    def watts(text: str) -> float:
+        return parse_amount(text, (*POWER_KINDS, *ENERGY_KINDS)).watts(active_mass_g=0.002)
+
+    assert watts("5 mW") == 0.005
+    assert watts("2 W/g") == 0.004
+    assert watts("400 Wh/kg") == 8e-4
+    assert watts("1 mWh") == 1e-3
+    with pytest.raises(QuantityError, match="neither a power nor an energy"):
+        Amount(1.0, Kind.CHARGE).watts(active_mass_g=0.002)
+
+
 def test_a_current_per_area_needs_an_area() -> None:
     with pytest.raises(QuantityError, match="needs the area"):
         parse_current("1 mA/cm2").amperes(one_C_A=2e-4, active_mass_g=0.002)
@@ -127,6 +158,15 @@ def test_a_voltage_is_no_current() -> None:
         ("30 min 1 h", Kind.DURATION, "not known: 'min 1 h'", ""),
         ("5 MA", Kind.CURRENT, "not known: 'MA'", "did you mean '5 mA'?"),
         ("9" * 200 + " V", Kind.VOLTAGE, "too long", ""),
+        ("5 mw", Kind.POWER, "not known: 'mw'", "did you mean '5 mW'?"),
+        ("5 mA", Kind.POWER, "is a current; a power is needed here", "'5 mW'"),
+        ("5 mAh", Kind.ENERGY, "is a charge; an energy is needed here", "'5 mWh'"),
+        ("0.1 mV", Kind.VOLTAGE_RATE, "is a voltage; a voltage rate", "did you mean '0.1 mV/s'?"),
+        ("10 mhz", Kind.FREQUENCY, "not known: 'mhz'", "did you mean '10 mHz'?"),
+        ("10 khz", Kind.FREQUENCY, "not known: 'khz'", "did you mean '10 kHz'?"),
+        ("10 k", Kind.RESISTANCE, "not known: 'k'", "did you mean '10 kohm'?"),
+        ("100", Kind.RESISTANCE, "'100' has no unit", "write '100 ohm'"),
+        ("0.5 degC", Kind.TEMPERATURE_DIFFERENCE, "is a temperature;", "did you mean '0.5 K'?"),
     ],
 )
 def test_a_wrong_quantity_is_told_what_to_write(
@@ -163,9 +203,16 @@ def test_every_unit_and_every_example_is_understood() -> None:
             assert parse_amount(f"3 {unit}", (kind,)).value != 0
 
 
-def test_no_unit_means_two_things() -> None:
+def test_no_unit_means_two_things_but_the_kelvin() -> None:
     units = [unit for units in UNITS.values() for unit in units]
-    assert len(units) == len(set(units))
+    assert {unit for unit in units if units.count(unit) > 1} == {"K"}
+
+
+def test_a_kelvin_is_a_temperature_or_a_difference_as_is_needed() -> None:
+    assert parse_quantity("298.15 K", Kind.TEMPERATURE) == 25.0
+    assert parse_quantity("0.5 K", Kind.TEMPERATURE_DIFFERENCE) == 0.5
+    with pytest.raises(QuantityError, match="is a temperature; a voltage is needed"):
+        parse_quantity("5 K", Kind.VOLTAGE)
 
 
 @given(
@@ -180,7 +227,20 @@ def test_what_is_written_reads_back(kind: Kind, value: float) -> None:
 
 
 @given(
-    kind=st.sampled_from([Kind.VOLTAGE, Kind.CURRENT, Kind.CHARGE, Kind.MASS]),
+    kind=st.sampled_from(
+        [
+            Kind.VOLTAGE,
+            Kind.CURRENT,
+            Kind.CHARGE,
+            Kind.MASS,
+            Kind.POWER,
+            Kind.ENERGY,
+            Kind.RESISTANCE,
+            Kind.FREQUENCY,
+            Kind.TEMPERATURE_DIFFERENCE,
+            Kind.VOLTAGE_RATE,
+        ]
+    ),
     thousandths=st.integers(1, 10_000_000),
 )
 def test_a_readable_number_reads_back_to_the_bit(kind: Kind, thousandths: int) -> None:
@@ -190,7 +250,14 @@ def test_a_readable_number_reads_back_to_the_bit(kind: Kind, thousandths: int) -
 
 
 def _read_as_everything(text: str) -> None:
-    for kinds in (CURRENT_KINDS, CHARGE_KINDS, (Kind.DURATION,), (Kind.TEMPERATURE, Kind.FRACTION)):
+    for kinds in (
+        CURRENT_KINDS,
+        CHARGE_KINDS,
+        (Kind.DURATION,),
+        (Kind.TEMPERATURE, Kind.FRACTION),
+        (*POWER_KINDS, *ENERGY_KINDS),
+        (Kind.RESISTANCE, Kind.VOLTAGE_RATE, Kind.FREQUENCY, Kind.TEMPERATURE_DIFFERENCE),
+    ):
         with contextlib.suppress(QuantityError):
             parse_amount(text, kinds)
     with contextlib.suppress(QuantityError):
@@ -204,7 +271,10 @@ def test_any_text_is_a_quantity_or_a_quantity_error(text: str) -> None:
 
 
 @given(
-    st.from_regex(r"[-+]?[0-9.,:e]{1,8} ?(C|V|mA|h|min|%|degC|mAh/g|C/|\.\.|:| )*", fullmatch=True)
+    st.from_regex(
+        r"[-+]?[0-9.,:e]{1,8} ?(C|V|mA|h|min|%|degC|mAh/g|W|Wh/kg|ohm|mV/s|Hz|K|C/|\.\.|:| )*",
+        fullmatch=True,
+    )
 )
 def test_nearly_a_quantity_is_a_quantity_or_a_quantity_error(text: str) -> None:
     _read_as_everything(text)

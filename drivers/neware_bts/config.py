@@ -10,7 +10,15 @@ from labctl.drivers.base import Capabilities, CurrentRange, Failsafe
 from labctl.drivers.neware_bts.messages import DEFAULT_PORT
 
 TECHNIQUES = frozenset(
-    {"rest", "constant_current", "constant_voltage", "constant_current_constant_voltage"}
+    {
+        "rest",
+        "constant_current",
+        "constant_voltage",
+        "constant_current_constant_voltage",
+        "constant_power",
+        "constant_resistance",
+        "voltage_sweep",
+    }
 )
 
 
@@ -90,4 +98,5 @@ class NewareConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             ),
             fastest_record_s=self.fastest_record_s,
             failsafe=Failsafe.ONBOARD,
+            leaves_loops=True,
         )

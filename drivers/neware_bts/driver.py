@@ -8,6 +8,10 @@ API has no command that tells what a channel has armed. The limits in Armed are 
 from the step file, on the disk that the BTS host reads it from: they show that the file says what
 was meant, not that the channel understood it. A watch of the readings on this side remains needed.
 
+A pause is a stop of the test that can be gone on with: BTS reserves a pause for the end of a step
+(``setpause``) and has none for now. A paused channel therefore says that it is stopped, and its
+test that it is complete; only who paused it knows better.
+
 Sources: see :mod:`labctl.drivers.neware_bts.messages` and ``stepfile``.
 """
 
@@ -17,7 +21,6 @@ import asyncio
 import dataclasses
 import datetime as dt
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 
 from labctl.clock import Clock
@@ -30,19 +33,26 @@ from labctl.drivers.base import (
     Identity,
     Started,
 )
+from labctl.drivers.neware_bts.channels import Channels, name_of_test
 from labctl.drivers.neware_bts.config import NewareConfig
-from labctl.drivers.neware_bts.files import is_plain_name, path_on_host, write_whole
+from labctl.drivers.neware_bts.files import (
+    is_plain_name,
+    path_on_host,
+    written_and_read_back,
+)
 from labctl.drivers.neware_bts.host import Host, OpenLink
-from labctl.drivers.neware_bts.messages import Address, TestSummary
 from labctl.drivers.neware_bts.readings import readings_of
 from labctl.drivers.neware_bts.stepfile import StepFile, read_step_file, write_step_file
-from labctl.drivers.neware_bts.translate import limits_of, translate
+from labctl.drivers.neware_bts.translate import limits_of, refusals, step_numbers, translate
 from labctl.errors import InstrumentError, LinkError, PlanError
 from labctl.model import Readings
 from labctl.program import Program
 
 ENDED = frozenset({ChannelState.FINISHED, ChannelState.STOPPED, ChannelState.TRIPPED})
 """States in which no current flows; BTS starts a test only from these."""
+
+_OPEN = ENDED | {ChannelState.PAUSED}
+_GOES_ON = frozenset({ChannelState.RUNNING, ChannelState.FINISHED})
 
 LOOK_AGAIN_S = 0.5
 """Between two looks at a channel that was told to start or to stop."""
@@ -74,7 +84,7 @@ class NewareBts:
         self._capabilities = config.capabilities
         self._host = Host(config, name=name, clock=clock, open_link=open_link)
         self._folder_on_host = config.step_file_dir_on_host or config.step_file_dir
-        self._addresses: dict[str, Address] = {}
+        self._channels = Channels(self._host, name)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -82,9 +92,7 @@ class NewareBts:
 
     async def open(self) -> Identity:
         """See :class:`labctl.drivers.base.Sequencer`. BTS tells no serial number: the units do."""
-        await self._host.open()
-        addresses = await self._host.addresses()
-        self._addresses = {str(address): address for address in addresses}
+        addresses = await self._channels.open()
         units = sorted({(address.devtype, address.devid) for address in addresses})
         return Identity(
             manufacturer="Neware",
@@ -98,28 +106,29 @@ class NewareBts:
 
     async def channels(self) -> tuple[str, ...]:
         """See :class:`labctl.drivers.base.Sequencer`."""
-        if not self._addresses:
-            await self.open()
-        return tuple(self._addresses)
+        return tuple(await self._channels.listed())
 
     async def status(self, channel: str) -> ChannelStatus:
         """See :class:`labctl.drivers.base.Sequencer`."""
-        (status,) = await self._statuses([await self._address(channel)])
+        (status,) = await self._channels.statuses([await self._channels.address(channel)])
         return status
 
     async def status_all(self) -> dict[str, ChannelStatus]:
         """One look at every channel, with as many requests as a look at one takes."""
-        names = await self.channels()
-        statuses = await self._statuses([self._addresses[name] for name in names])
-        return dict(zip(names, statuses, strict=True))
+        addresses = await self._channels.listed()
+        statuses = await self._channels.statuses(list(addresses.values()))
+        return dict(zip(addresses, statuses, strict=True))
 
     def refusals(self, program: Program) -> tuple[str, ...]:
-        """See :class:`labctl.drivers.base.Sequencer`."""
-        try:
-            self._translated(program, tag="")
-        except PlanError as error:
-            return error.refusals
-        return ()
+        """See :class:`labctl.drivers.base.Sequencer`.
+
+        Steps and choices that are the host's are none of the channel's business.
+        """
+        return refusals(
+            program,
+            self._capabilities,
+            temperature_watched_elsewhere=self._config.temperature_watched_elsewhere,
+        )
 
     async def arm(self, channel: str, program: Program, tag: str) -> Armed:
         """Write the step file ``TAG.xml`` where the BTS host reads it, and read it back.
@@ -133,23 +142,25 @@ class NewareBts:
             LinkError: the folder could not be written or read, or the wire failed.
             InstrumentError: the channel is busy, or the file does not say what was meant.
         """
-        address = await self._address(channel)
+        address = await self._channels.address(channel)
         file = self._translated(program, tag)
         if not is_plain_name(tag):
             raise PlanError(
                 [f"the tag {tag!r} cannot name a file: letters, digits, '.', '_' and '-' can"]
             )
-        state = await self._state(address)
+        state = await self._channels.state(address)
         if state not in ENDED:
-            raise self._error(f"channel {channel} is {state}, nothing can be armed on it", "arm")
-        summary = await self._summary(address)
+            raise self._channels.error(
+                f"channel {channel} is {state}, nothing can be armed on it", "arm"
+            )
+        summary = await self._channels.summary(address)
         read_back = await self._write_and_read_back(file, tag)
         return Armed(
             channel=channel,
             tag=tag,
             program_ref=path_on_host(self._folder_on_host, f"{tag}.xml"),
             limits=limits_of(read_back),
-            test_before=_test_name(summary),
+            test_before=name_of_test(summary),
         )
 
     async def start(self, armed: Armed) -> Started:
@@ -161,10 +172,10 @@ class NewareBts:
             LinkError: no or no clear answer; unless the message says that nothing was sent, the
                 test may have begun, and :meth:`find` tells.
         """
-        address = await self._address(armed.channel)
-        summary = await self._summary(address)
-        if _test_name(summary) != armed.test_before:
-            raise self._error(
+        address = await self._channels.address(armed.channel)
+        summary = await self._channels.summary(address)
+        if name_of_test(summary) != armed.test_before:
+            raise self._channels.error(
                 f"channel {armed.channel} has run test {summary.test} since it was armed", "start"
             )
         backup_dir = self._config.backup_dir_on_host or self._folder_on_host
@@ -173,7 +184,7 @@ class NewareBts:
         except InstrumentError as error:
             raise self._unclear(armed, str(error)) from error
         if not accepted:
-            raise self._error(
+            raise self._channels.error(
                 f"channel {armed.channel} refused to start {armed.program_ref}: it is busy, or BTS "
                 "cannot read that file",
                 "start",
@@ -203,7 +214,7 @@ class NewareBts:
             await self._clock.sleep(REFRESH_S)
             started, doubt = await self._look(armed)
         if doubt:
-            raise self._error(f"on channel {armed.channel}, {doubt}", "inquire")
+            raise self._channels.error(f"on channel {armed.channel}, {doubt}", "inquire")
         return started
 
     async def follow(self, started: Started, program: Program, next_index: int) -> Followed:
@@ -212,29 +223,32 @@ class NewareBts:
         Whether the test has ended is asked before the readings are: what is recorded in between
         then comes with the next look. A channel that is unavailable has no readings for now.
         """
-        address = await self._address(started.channel)
-        state = await self._state(address)
+        address = await self._channels.address(started.channel)
+        state = await self._channels.state(address)
         if state is ChannelState.UNAVAILABLE:
             return Followed(Readings(), next_index, state, complete=False)
-        summary = await self._summary(address)
-        self._check_test(started, summary.test, "inquiredf")
-        ended = state in ENDED and summary.complete
-        if ended and next_index > summary.count:
+        count: int | None = None
+        if state in ENDED:
+            summary = await self._channels.summary(address)
+            self._channels.check_test(started, summary.test, "inquiredf")
+            count = summary.count if summary.complete else None
+        if count is not None and next_index > count:
             return Followed(Readings(), next_index, state, complete=True)
         rows = await self._host.download(address, next_index)
-        self._check_test(started, rows.test, "download")
+        self._channels.check_test(started, rows.test, "download")
         if len(rows):
             next_index = int(rows.seqid[-1]) + 1
-        elif ended:
-            raise self._error(
-                f"test {started.test} on channel {started.channel} has {summary.count} readings, "
+        elif count is not None:
+            raise self._channels.error(
+                f"test {started.test} on channel {started.channel} has {count} readings, "
                 f"but none from {next_index} on",
                 "download",
             )
         readings = readings_of(
             rows, program, utc_offset_s=self._config.utc_offset_s, instrument=self._name
         )
-        return Followed(readings, next_index, state, complete=ended and next_index > summary.count)
+        complete = count is not None and next_index > count
+        return Followed(readings, next_index, state, complete=complete)
 
     async def stop(self, channel: str) -> None:
         """Stop the channel and see that it stopped; overtakes whatever else waits for BTS.
@@ -243,24 +257,89 @@ class NewareBts:
             LinkError: twice without an answer; the channel may run on.
             InstrumentError: the channel says that it runs on, or says nothing of itself.
         """
-        address = await self._address(channel)
+        address = await self._channels.address(channel)
         try:
             await self._host.stop(address)
         except LinkError:
             await self._host.stop(address)
         deadline_s = self._clock.monotonic_s() + self._config.stop_timeout_s
-        while (state := await self._state(address, urgent=True)) not in ENDED:
+        while (state := await self._channels.state(address, urgent=True)) not in ENDED:
             if self._clock.monotonic_s() >= deadline_s:
-                raise self._error(
+                raise self._channels.error(
                     f"channel {channel} was told to stop and is still {state} after "
                     f"{self._config.stop_timeout_s:g} s",
                     "stop",
                 )
             await self._clock.sleep(LOOK_AGAIN_S)
 
+    async def pause(self, channel: str) -> None:
+        """See :class:`labctl.drivers.base.Sequencer`: a :meth:`stop`, which raises as that does.
+
+        A channel whose output is open already is left as it is, whatever opened it.
+        """
+        if await self._channels.state(await self._channels.address(channel)) not in _OPEN:
+            await self.stop(channel)
+
+    async def resume(self, channel: str) -> None:
+        """See :class:`labctl.drivers.base.Sequencer`. A test that has finished stays so.
+
+        Raises:
+            LinkError: no clear answer; the channel may have gone on. Asking again is safe.
+            InstrumentError: BTS refused, as it does after a protection, or the channel does not
+                show that it goes on.
+        """
+        address = await self._channels.address(channel)
+        state = await self._channels.state(address)
+        if state in _GOES_ON:
+            return
+        if state not in {ChannelState.STOPPED, ChannelState.PAUSED}:
+            raise self._channels.error(f"channel {channel} is {state} and cannot go on", "continue")
+        if not await self._host.go_on(address):
+            raise self._channels.error(
+                f"channel {channel} refused to go on with its test", "continue"
+            )
+        deadline_s = self._clock.monotonic_s() + self._config.start_timeout_s
+        while (state := await self._channels.state(address)) not in _GOES_ON:
+            if self._clock.monotonic_s() >= deadline_s:
+                raise self._channels.error(
+                    f"channel {channel} was told to go on and is still {state} after "
+                    f"{self._config.start_timeout_s:g} s",
+                    "continue",
+                )
+            await self._clock.sleep(LOOK_AGAIN_S)
+
+    async def skip(self, started: Started, program: Program, step: int) -> None:
+        """See :class:`labctl.drivers.base.Sequencer`.
+
+        The last step of a loop is left for the loop's own line, which counts the pass. Between the
+        look and the command the channel may enter the next step by itself, which then begins anew.
+
+        Raises:
+            LinkError: no clear answer; the step may have been left.
+            InstrumentError: the channel runs another test, is paused, or refused.
+        """
+        address = await self._channels.address(started.channel)
+        self._channels.check_test(
+            started, (await self._channels.summary(address)).test, "inquiredf"
+        )
+        shown = await self._channels.inquiry(address)
+        if shown.state in {ChannelState.FINISHED, ChannelState.TRIPPED}:
+            return
+        if shown.state is not ChannelState.RUNNING:
+            raise self._channels.error(
+                f"channel {started.channel} is {shown.state}: only a running step can be skipped",
+                "goto",
+            )
+        if step_numbers(program).get(shown.step) != step:
+            return
+        if not await self._host.go_to(address, shown.step + 1):
+            raise self._channels.error(
+                f"channel {started.channel} refused to leave step {shown.step} of its file", "goto"
+            )
+
     async def _look(self, armed: Armed) -> tuple[Started | None, str]:
         """The test, or None; and why it is neither there nor certainly not there, '' if it is."""
-        (status,) = await self._statuses([await self._address(armed.channel)])
+        (status,) = await self._channels.statuses([await self._channels.address(armed.channel)])
         test, before = int(status.test or 0), int(armed.test_before or 0)
         if test == before:
             ended = status.state in ENDED
@@ -279,40 +358,6 @@ class NewareBts:
             ),
             "",
         )
-
-    async def _statuses(self, addresses: Sequence[Address]) -> list[ChannelStatus]:
-        states = await self._host.states(addresses)
-        inquiries = await self._host.inquiries(addresses)
-        summaries = await self._host.summaries(addresses)
-        return [
-            ChannelStatus(
-                state=state,
-                test=_test_name(summary),
-                tag=inquiry.barcode,
-                voltage_V=inquiry.voltage_V,
-                current_A=inquiry.current_A,
-            )
-            for state, inquiry, summary in zip(states, inquiries, summaries, strict=True)
-        ]
-
-    async def _state(self, address: Address, *, urgent: bool = False) -> ChannelState:
-        (state,) = await self._host.states([address], urgent=urgent)
-        return state
-
-    async def _summary(self, address: Address) -> TestSummary:
-        (summary,) = await self._host.summaries([address])
-        return summary
-
-    async def _address(self, channel: str) -> Address:
-        if not self._addresses:
-            await self.open()
-        address = self._addresses.get(channel)
-        if address is None:
-            raise self._error(
-                f"there is no channel {channel!r}; there are {', '.join(self._addresses)}",
-                "getdevinfo",
-            )
-        return address
 
     def _translated(self, program: Program, tag: str) -> StepFile:
         return translate(
@@ -333,8 +378,7 @@ class NewareBts:
         )
         path = Path(self._config.step_file_dir) / f"{tag}.xml"
         try:
-            await asyncio.to_thread(write_whole, path, write_step_file(file))
-            data = await asyncio.to_thread(path.read_bytes)
+            data = await asyncio.to_thread(written_and_read_back, path, write_step_file(file))
         except OSError as error:
             raise LinkError(
                 f"{self._name}: the step file {path} could not be written and read back ({error}): "
@@ -344,18 +388,10 @@ class NewareBts:
             ) from error
         read_back = read_step_file(data, name=str(path))
         if read_back != file:
-            raise self._error(
+            raise self._channels.error(
                 f"the step file {path} does not say what was written into it", "arm", data
             )
         return read_back
-
-    def _check_test(self, started: Started, test: int, command: str) -> None:
-        if str(test) != started.test:
-            raise self._error(
-                f"the last test on channel {started.channel} is {test}, not {started.test}: "
-                "another one was started on it",
-                command,
-            )
 
     def _unclear(self, armed: Armed, why: str) -> LinkError:
         return LinkError(
@@ -364,15 +400,3 @@ class NewareBts:
             address=self._config.host,
             command="start",
         )
-
-    def _error(self, message: str, command: str, reply: bytes = b"") -> InstrumentError:
-        return InstrumentError(
-            f"{self._name}: {message}",
-            instrument=self._name,
-            command=command,
-            reply=reply[:2000].decode("utf-8", "backslashreplace"),
-        )
-
-
-def _test_name(summary: TestSummary) -> str:
-    return str(summary.test) if summary.test else ""

@@ -23,6 +23,16 @@ def path_on_host(folder: str, name: str) -> str:
     return str(PurePosixPath(folder) / name)
 
 
+def written_and_read_back(path: Path, data: bytes) -> bytes:
+    """What ``path`` holds after ``data`` was written to it.
+
+    Raises:
+        OSError: it could not be written or read.
+    """
+    write_whole(path, data)
+    return path.read_bytes()
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """``path`` holds all of ``data``, or what it held before, whenever the power fails.
 

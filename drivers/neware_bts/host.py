@@ -87,6 +87,16 @@ class Host:
         read = partial(messages.read_stop, channel=address, instrument=self._name)
         return await self._ask(messages.stop_request(address), "stop", read, urgent=True)
 
+    async def go_on(self, address: Address) -> bool:
+        """Whether the host says that the channel goes on with its test."""
+        read = partial(messages.read_continue, channel=address, instrument=self._name)
+        return await self._ask(messages.continue_request(address), "continue", read)
+
+    async def go_to(self, address: Address, step: int) -> bool:
+        """Whether the host says that the channel has left its step for ``step``."""
+        read = partial(messages.read_goto, channel=address, instrument=self._name)
+        return await self._ask(messages.goto_request(address, step), "goto", read)
+
     async def _ask(
         self,
         request: bytes,

@@ -4,7 +4,9 @@ Replies in A, V; a discharging current is negative, as in labctl. The readings o
 :mod:`labctl.drivers.neware_bts.rows`. A reply that cannot be is an InstrumentError, never a value.
 
 No vendor document of the API is public. Sources: aurora-neware (its client, and the replies of a
-BTS 8.0 that its tests quote). The list's ``count = "1"`` with spaces is what that client sends.
+BTS 8.0 that its tests quote). The list's ``count = "1"`` with spaces is what that client sends. Of
+``continue`` and ``goto`` only the names, and the attribute ``step``, are public: their form and
+their replies are taken to be those of ``stop``.
 """
 
 from __future__ import annotations
@@ -55,12 +57,16 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """What a channel shows now; the numbers are NaN where it is unavailable."""
+    """What a channel shows now; the numbers are NaN where it is unavailable.
+
+    ``step`` is the number of the step in its file, 0 where none runs.
+    """
 
     state: ChannelState
     barcode: str
     voltage_V: float
     current_A: float
+    step: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +223,15 @@ def stop_request(channel: Address) -> bytes:
     return _request("stop", _list([f"<stop {_with_ip(channel)}>true</stop>"]))
 
 
+def continue_request(channel: Address) -> bytes:
+    return _request("continue", _list([f"<continue {_with_ip(channel)}>true</continue>"]))
+
+
+def goto_request(channel: Address, step: int) -> bytes:
+    """``step`` is the number of a step in the channel's file."""
+    return _request("goto", _list([f'<goto {_with_ip(channel)} step="{step}">true</goto>']))
+
+
 def read_connect(data: bytes, *, instrument: str = "") -> None:
     """
     Raises:
@@ -277,12 +292,14 @@ def read_inquire(
             raise reply.refused(f"is about {answered[:60]!r}, not about channel {channel}")
         state = _state(reply, reply.attribute(element, "workstatus"))
         there = state is not ChannelState.UNAVAILABLE
+        has_step = "step_id" in element.attributes
         inquiries.append(
             Inquiry(
                 state=state,
                 barcode=element.attributes.get("barcode", ""),
                 voltage_V=reply.number(element, "voltage") if there else math.nan,
                 current_A=reply.number(element, "current") if there else math.nan,
+                step=reply.whole(element, "step_id") if there and has_step else 0,
             )
         )
     return tuple(inquiries)
@@ -314,6 +331,16 @@ def read_start(data: bytes, channel: Address, *, instrument: str = "") -> bool:
 def read_stop(data: bytes, channel: Address, *, instrument: str = "") -> bool:
     """Whether BTS says that the channel was stopped; not so where there was nothing to stop."""
     return _read_done(Reply(data, "stop", instrument), channel)
+
+
+def read_continue(data: bytes, channel: Address, *, instrument: str = "") -> bool:
+    """Whether BTS says that the channel goes on; not so where there was nothing to go on with."""
+    return _read_done(Reply(data, "continue", instrument), channel)
+
+
+def read_goto(data: bytes, channel: Address, *, instrument: str = "") -> bool:
+    """Whether BTS says that the channel has left its step for another one."""
+    return _read_done(Reply(data, "goto", instrument), channel)
 
 
 def _read_done(reply: Reply, channel: Address) -> bool:

@@ -1,6 +1,9 @@
 """Downloaded rows as Readings of a Program. No I/O.
 
 BTS's counters are magnitudes since the step began; here they get the sign of the step's direction.
+A sweep has none, since current may flow both ways in it: its counters are NaN, and charge and
+energy are integrated from current and voltage. What BTS calls a reading of a sweep is not known
+(``SWEEP_WORD``).
 """
 
 from __future__ import annotations
@@ -14,11 +17,15 @@ from labctl.model import Readings
 from labctl.program import (
     ConstantCurrent,
     ConstantCurrentConstantVoltage,
+    ConstantPower,
+    ConstantResistance,
     ConstantVoltage,
     Control,
     Program,
+    VoltageSweep,
 )
 
+SWEEP_WORD = "lsv"
 _PAUSE = "pause"
 
 
@@ -51,7 +58,12 @@ def readings_of(
     for number, index in index_of.items():
         step_by_number[number] = index
     step = step_by_number[rows.stepid]
-    direction = np.array([direction_of(step.control) for step in steps], dtype=np.float64)[step]
+    direction = np.array(
+        [
+            np.nan if isinstance(each.control, VoltageSweep) else direction_of(each.control)
+            for each in steps
+        ]
+    )[step]
     return Readings(
         onboard_index=rows.seqid,
         step=step,
@@ -76,6 +88,12 @@ def _words(control: Control) -> frozenset[str]:
             words = {"cv"} if charging else {"dv"}
         case ConstantCurrentConstantVoltage():
             words = {"cccv", "cc", "cv"} if charging else {"cccd", "dc", "dv"}
+        case ConstantPower():
+            words = {"cp"} if charging else {"dp"}
+        case ConstantResistance():
+            words = {"dr"}
+        case VoltageSweep():
+            words = {SWEEP_WORD}
         case _:
             words = {"rest"}
     return frozenset(words | {_PAUSE})

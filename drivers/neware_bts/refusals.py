@@ -9,7 +9,18 @@ from __future__ import annotations
 import math
 
 from labctl.drivers.base import Capabilities
-from labctl.program import Limits, Loop, Node, Step
+from labctl.program import (
+    HOST_CONTROLS,
+    Branch,
+    Finish,
+    Leave,
+    Limits,
+    Loop,
+    Node,
+    Step,
+    inner_bodies,
+    technique_of,
+)
 
 MAX_STEPS = 254
 MAX_LOOP_COUNT = 65_535
@@ -53,6 +64,7 @@ def refusals_of_limits(
 
 
 def refusals_of_loops(body: tuple[Node, ...], depth: int = 1) -> list[str]:
+    """A loop of one pass takes no step in the file, and so does not count as nesting."""
     reasons: list[str] = []
     for node in body:
         if not isinstance(node, Loop):
@@ -61,16 +73,51 @@ def refusals_of_loops(body: tuple[Node, ...], depth: int = 1) -> list[str]:
             reasons.append(
                 f"a loop of {node.count} passes: a step file holds 1 to {MAX_LOOP_COUNT}"
             )
-        if depth > MAX_NESTING:
+        if depth > MAX_NESTING and node.count != 1:
             reasons.append(f"loops are nested {depth} deep, a step file holds {MAX_NESTING}")
         if not _has_steps(node.body):
             reasons.append("a loop has no steps in it")
-        reasons += refusals_of_loops(node.body, depth + 1)
+        reasons += refusals_of_loops(node.body, depth + (node.count != 1))
+    return reasons
+
+
+def refusals_of_choices(body: tuple[Node, ...]) -> list[str]:
+    """What a host does between two tests, and no step file can."""
+    reasons: list[str] = []
+    for node in body:
+        match node:
+            case Step(control=control) if isinstance(control, HOST_CONTROLS):
+                kind = technique_of(control).replace("_", " ")
+                reasons.append(f"a step of the kind {kind} is the host's, not the channel's")
+            case Loop(until=until) if until:
+                reasons.append("a loop that ends by a result of a cycle is the host's")
+            case Branch() | Leave() | Finish():
+                kind = str(node.__struct_config__.tag)
+                reasons.append(f"a choice ({kind}) in the program is the host's, not the channel's")
+            case _:
+                pass
+        for inner in inner_bodies(node):
+            reasons += refusals_of_choices(inner)
     return reasons
 
 
 def _has_steps(body: tuple[Node, ...]) -> bool:
-    return any(isinstance(node, Step) or _has_steps(node.body) for node in body)
+    return any(
+        isinstance(node, Step) or any(_has_steps(inner) for inner in inner_bodies(node))
+        for node in body
+    )
+
+
+def refusals_of_load(
+    power_W: float | None, resistance_ohm: float | None, capabilities: Capabilities
+) -> list[str]:
+    largest_A = max(current.full_scale_A for current in capabilities.current_ranges)
+    largest_V = max(abs(capabilities.voltage_min_V), abs(capabilities.voltage_max_V))
+    if power_W is not None and not 0 < power_W <= largest_A * largest_V:
+        return [f"sets {power_W:g} W, and the channel can do up to {largest_A * largest_V:g} W"]
+    if resistance_ohm is not None and not 0 < resistance_ohm < math.inf:
+        return [f"sets {resistance_ohm:g} ohm: it must be finite and above 0"]
+    return []
 
 
 def refusals_of_current(

@@ -3,48 +3,44 @@
 Step time in ms, wall time as the host's local time to the second, V, A (discharge negative), Ah and
 Wh since the step began as magnitudes. Sources: see :mod:`labctl.drivers.neware_bts.messages`.
 
-Rows in the form that BTS 8.0 writes go through one regular expression; a reply in which anything
-else stands is read as XML, attribute by attribute, to the same columns or to an error.
+Rows in the form that BTS 8.0 writes are read column by column; a reply in which anything else
+stands is read as XML, attribute by attribute, to the same columns or to an error.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 
+from labctl.drivers.neware_bts import columns
 from labctl.drivers.neware_bts.messages import Address, Reply
 from labctl.drivers.neware_bts.xmltree import Element
+from labctl.errors import InstrumentError
 from labctl.model import FloatColumn, IntColumn
 
 MAX_ROWS = 1000
 """The most that one download brings."""
 
-_NUMBER = rb"([-+0-9.eE]{1,40})"
-_ROW = re.compile(
-    rb"(\s{0,64}"
-    rb'<data seqid="([0-9]{1,18})" stepid="([0-9]{1,9})" cycleid="([0-9]{1,18})"'
-    rb' steptype="([a-z]{1,12})" testtime="' + _NUMBER + rb'"'
-    rb' atime="([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2})"'
-    rb' volt="' + _NUMBER + rb'" curr="' + _NUMBER + rb'" cap="' + _NUMBER + rb'"'
-    rb' eng="' + _NUMBER + rb'" ?/>)'
+_ATTRIBUTES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
+    ("seqid", re.compile(rb"[0-9]{1,18}")),
+    ("stepid", re.compile(rb"[0-9]{1,9}")),
+    ("cycleid", re.compile(rb"[0-9]{1,18}")),
+    ("steptype", re.compile(rb"[a-z]{1,12}")),
+    ("testtime", columns.NUMBER),
+    ("atime", re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")),
+    ("volt", columns.NUMBER),
+    ("curr", columns.NUMBER),
+    ("cap", columns.NUMBER),
+    ("eng", columns.NUMBER),
 )
-_ATTRIBUTES: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("seqid", re.compile(r"[0-9]{1,18}")),
-    ("stepid", re.compile(r"[0-9]{1,9}")),
-    ("cycleid", re.compile(r"[0-9]{1,18}")),
-    ("steptype", re.compile(r"[a-z]{1,12}")),
-    ("testtime", re.compile(r"[-+0-9.eE]{1,40}")),
-    ("atime", re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")),
-    ("volt", re.compile(r"[-+0-9.eE]{1,40}")),
-    ("curr", re.compile(r"[-+0-9.eE]{1,40}")),
-    ("cap", re.compile(r"[-+0-9.eE]{1,40}")),
-    ("eng", re.compile(r"[-+0-9.eE]{1,40}")),
-)
-
-_Cells: TypeAlias = tuple[bytes, ...]
+_QUOTES = 2 * len(_ATTRIBUTES)
+_FIRST = b'<data seqid="'
+_BEFORE = (b'" />\r\n    ' + _FIRST, *(b'" %s="' % name.encode() for name, _ in _ATTRIBUTES[1:]))
+_LAST = b'" />'
+_WORD = re.compile(rb"[a-z]{1,12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +66,21 @@ class Rows:
         return len(self.seqid)
 
 
+_NO_ROWS = Rows(
+    test=0,
+    seqid=np.empty(0, dtype=np.int64),
+    stepid=np.empty(0, dtype=np.int64),
+    cycleid=np.empty(0, dtype=np.int64),
+    steptype=(),
+    step_time_s=np.empty(0),
+    host_time_s=np.empty(0),
+    voltage_V=np.empty(0),
+    current_A=np.empty(0),
+    capacity_Ah=np.empty(0),
+    energy_Wh=np.empty(0),
+)
+
+
 def read_download(
     data: bytes, channel: Address, *, start: int, count: int, instrument: str = ""
 ) -> Rows:
@@ -81,20 +92,23 @@ def read_download(
     """
     reply = Reply(data, "download", instrument)
     body, frame = _cut(data)
-    cells = _matched(body)
-    if cells is None:
+    try:
+        rows = _in_columns(body)
+    except ValueError as error:
+        raise _no_value(reply, error) from error
+    if rows is None:
         root = reply.envelope()
-        cells = _cells_of(reply, reply.listed(root, "data"))
+        rows = _one_by_one(reply, reply.listed(root, "data"))
     else:
         root = reply.envelope(frame)
         announced = reply.whole(reply.one(root, "list"), "count")
-        if announced != len(cells):
-            raise reply.refused(f"announces {announced} <data> and holds {len(cells)}")
+        if announced != len(rows):
+            raise reply.refused(f"announces {announced} <data> and holds {len(rows)}")
     echo = reply.one(root, "download")
     reply.check_channel(echo, channel)
     if reply.whole(echo, "startpos") != start:
         raise reply.refused(f"begins at reading {reply.whole(echo, 'startpos')}, not at {start}")
-    rows = _columns(reply, reply.whole(echo, "testid"), cells)
+    rows = dataclasses.replace(rows, test=reply.whole(echo, "testid"))
     _check(reply, rows, start, count)
     return rows
 
@@ -105,60 +119,102 @@ def _cut(data: bytes) -> tuple[bytes, bytes]:
     end = data.rfind(b"</list>")
     if first < 0 or end < first:
         return b"", data
-    return data[first:end], data[:first] + data[end:]
+    return data[first:end].rstrip(), data[:first] + data[end:]
 
 
-def _matched(body: bytes) -> list[_Cells] | None:
-    """The cells of every row, or None if anything but rows stands in the body."""
-    found: list[_Cells] = _ROW.findall(body)
-    matched_bytes = sum(len(row[0]) for row in found)
-    if matched_bytes != len(body.rstrip()):
+def _in_columns(body: bytes) -> Rows | None:
+    """The rows, or None if anything but rows in the usual form stands in the body.
+
+    Raises:
+        ValueError: a cell has the characters of a number or time and means none.
+    """
+    if not body:
+        return _NO_ROWS
+    if not body.startswith(_FIRST) or not body.endswith(_LAST):
         return None
-    return [row[1:] for row in found]
+    text = columns.PADDING + body
+    quotes = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord('"'))
+    if len(quotes) % _QUOTES:
+        return None
+    begin = [quotes[place::_QUOTES] + 1 for place in range(0, _QUOTES, 2)]
+    end = [quotes[place::_QUOTES] for place in range(1, _QUOTES, 2)]
+    if quotes[-1] != len(text) - len(_LAST):
+        return None
+    for place, before in enumerate(_BEFORE):
+        if not columns.stands_before(text, begin[place][0 if place else 1 :], before):
+            return None
+    cells = [(text, *cell) for cell in zip(begin, end, strict=True)]
+    words = columns.words(*cells[3])
+    if words is None or not all(map(_WORD.fullmatch, set(words))):
+        return None
+    known = {word: word.decode("ascii") for word in set(words)}
+    wholes = [columns.whole_numbers(*cells[place]) for place in (0, 1, 2)]
+    numbers = [columns.numbers(*cells[place]) for place in (4, 6, 7, 8, 9)]
+    match [*wholes, columns.times(*cells[5]), *numbers]:
+        case [
+            np.ndarray() as seqid,
+            np.ndarray() as stepid,
+            np.ndarray() as cycleid,
+            np.ndarray() as host_time_s,
+            np.ndarray() as step_time_ms,
+            np.ndarray() as voltage_V,
+            np.ndarray() as current_A,
+            np.ndarray() as capacity_Ah,
+            np.ndarray() as energy_Wh,
+        ]:
+            return Rows(
+                test=0,
+                seqid=seqid,
+                stepid=stepid,
+                cycleid=cycleid,
+                steptype=tuple([known[word] for word in words]),
+                step_time_s=step_time_ms / 1000.0,
+                host_time_s=host_time_s,
+                voltage_V=voltage_V,
+                current_A=current_A,
+                capacity_Ah=capacity_Ah,
+                energy_Wh=energy_Wh,
+            )
+        case _:
+            return None
 
 
-def _cells_of(reply: Reply, elements: list[Element]) -> list[_Cells]:
-    rows: list[_Cells] = []
+def _one_by_one(reply: Reply, elements: list[Element]) -> Rows:
+    cells: dict[str, list[str]] = {name: [] for name, _ in _ATTRIBUTES}
     for element in elements:
-        cells = []
         for name, pattern in _ATTRIBUTES:
             text = reply.attribute(element, name)
-            if not pattern.fullmatch(text):
+            if not pattern.fullmatch(text.encode("utf-8")):
                 raise reply.refused(f"a row's {name} is {text[:40]!r}")
-            cells.append(text.encode("ascii"))
-        rows.append(tuple(cells))
-    return rows
-
-
-def _columns(reply: Reply, test: int, cells: list[_Cells]) -> Rows:
-    columns = list(zip(*cells, strict=True)) if cells else [()] * len(_ATTRIBUTES)
+            cells[name].append(text)
     try:
         return Rows(
-            test=test,
-            seqid=_whole(columns[0]),
-            stepid=_whole(columns[1]),
-            cycleid=_whole(columns[2]),
-            steptype=tuple(word.decode("ascii") for word in columns[3]),
-            step_time_s=_numbers(columns[4]) / 1000.0,
-            host_time_s=np.array(columns[5], dtype="S19")
-            .astype("datetime64[s]")
-            .astype(np.int64)
-            .astype(np.float64),
-            voltage_V=_numbers(columns[6]),
-            current_A=_numbers(columns[7]),
-            capacity_Ah=_numbers(columns[8]),
-            energy_Wh=_numbers(columns[9]),
+            test=0,
+            seqid=_wholes(cells["seqid"]),
+            stepid=_wholes(cells["stepid"]),
+            cycleid=_wholes(cells["cycleid"]),
+            steptype=tuple(cells["steptype"]),
+            step_time_s=_floats(cells["testtime"]) / 1000.0,
+            host_time_s=np.array(cells["atime"], dtype="datetime64[s]").astype(np.float64),
+            voltage_V=_floats(cells["volt"]),
+            current_A=_floats(cells["curr"]),
+            capacity_Ah=_floats(cells["cap"]),
+            energy_Wh=_floats(cells["eng"]),
         )
     except ValueError as error:
-        raise reply.refused(f"a row has a value that is no number or no time: {error}") from error
+        raise _no_value(reply, error) from error
 
 
-def _whole(cells: tuple[bytes, ...]) -> IntColumn:
+def _wholes(cells: list[str]) -> IntColumn:
     return np.array([int(cell) for cell in cells], dtype=np.int64)
 
 
-def _numbers(cells: tuple[bytes, ...]) -> FloatColumn:
+def _floats(cells: list[str]) -> FloatColumn:
     return np.array([float(cell) for cell in cells], dtype=np.float64)
+
+
+def _no_value(reply: Reply, error: ValueError) -> InstrumentError:
+    return reply.refused(f"a row has a value that is no number or no time: {error}")
 
 
 def _check(reply: Reply, rows: Rows, start: int, count: int) -> None:

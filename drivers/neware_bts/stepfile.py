@@ -1,143 +1,89 @@
 """Neware step files (type "Step File", version 17): what a channel runs, as XML.
 
-Units in the file: voltage 0.1 mV, current mA, time ms, capacity mA s (mAh * 3600); here SI and Ah.
-Currents in a step are magnitudes: the step's type says the direction. Conversion is decimal, so
-that a file read back gives exactly the numbers that were written.
+Units in the file, and how exactly they are kept: :mod:`labctl.drivers.neware_bts.fileunits`. The
+values, and how far the format is known: :mod:`labctl.drivers.neware_bts.steps`.
 
-No vendor document of the format is public. Sources: the writers in aurora-unicycler and
-neware-utils, and files saved by BTS Client 8.0 that are quoted in public projects. Head_Info/Scale
-multiplies currents and capacities in files of the vendor's window; here it is written as 1.
+Sources: the writers in aurora-unicycler and neware-utils, and files saved by BTS Client 8.0 that
+are quoted in public projects. Head_Info/Scale is written as 1.
 """
 
 from __future__ import annotations
 
-import decimal
-import enum
-import math
 import re
-from dataclasses import dataclass
 from decimal import Decimal
 from xml.sax.saxutils import quoteattr
 
+from labctl.drivers.neware_bts.conditions import read_conditions, written_conditions
+from labctl.drivers.neware_bts.fileunits import (
+    AMPERE,
+    AMPERE_HOUR,
+    OHM,
+    ONE,
+    SECOND,
+    UNSCALED,
+    VOLT,
+    VOLT_PER_SECOND,
+    WATT,
+    Unit,
+    read_value,
+    written,
+)
+from labctl.drivers.neware_bts.steps import (
+    RESISTANCE_TAG,
+    Condition,
+    FileStep,
+    Jump,
+    Protection,
+    RecordConditions,
+    StepFile,
+    StepType,
+    Sweep,
+)
 from labctl.drivers.neware_bts.xmltree import Element, XmlError, parse_xml
 from labctl.errors import InstrumentError
 
+__all__ = [
+    "Condition",
+    "FileStep",
+    "Jump",
+    "Protection",
+    "RecordConditions",
+    "StepFile",
+    "StepType",
+    "Sweep",
+    "read_step_file",
+    "write_step_file",
+]
+
 CLIENT_VERSION = "BTS Client 8.0.0.478(2024.06.24)(R3)"
 
-_EXACT = decimal.Context(prec=60, Emax=999_999, Emin=-999_999)
-_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ESCAPED = {"\t": "&#9;", "\n": "&#10;", "\r": "&#13;"}
-_LONGEST_NUMBER = 400
-
-
-class StepType(enum.IntEnum):
-    CC_CHARGE = 1
-    CC_DISCHARGE = 2
-    CV_CHARGE = 3
-    REST = 4
-    CYCLE = 5
-    END = 6
-    CCCV_CHARGE = 7
-    PAUSE = 13
-    CV_DISCHARGE = 19
-    CCCV_DISCHARGE = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Protection:
-    """Passing any of these ends the test in state ``protect``; None is off. Currents signed."""
-
-    voltage_upper_V: float | None = None
-    voltage_lower_V: float | None = None
-    current_upper_A: float | None = None
-    current_lower_A: float | None = None
-    capacity_upper_Ah: float | None = None
-    delay_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RecordConditions:
-    """A record is made when any is reached; None is off."""
-
-    time_s: float | None = None
-    voltage_change_V: float | None = None
-    current_change_A: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FileStep:
-    """One ``<StepN>``; ``number`` counts from 1. Only what its type uses is not None.
-
-    A CYCLE step goes back to ``start_step`` until the block has run ``cycle_count`` times in all.
-    """
-
-    number: int
-    type: StepType
-    current_A: float | None = None
-    voltage_V: float | None = None
-    time_s: float | None = None
-    stop_voltage_V: float | None = None
-    stop_current_A: float | None = None
-    stop_capacity_Ah: float | None = None
-    start_step: int | None = None
-    cycle_count: int | None = None
-    record: RecordConditions | None = None
-    protection: Protection | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StepFile:
-    """A whole file. ``remark`` carries labctl's run id.
-
-    ``date`` is ``YYYYMMDDHHMMSS`` in the host's time; ``guid`` tells two files apart to BTS.
-    """
-
-    steps: tuple[FileStep, ...]
-    protection: Protection
-    record: RecordConditions
-    creator: str = "labctl"
-    remark: str = ""
-    date: str = ""
-    guid: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """``factor`` units of the file in one of ours; ``scaled`` if Head_Info/Scale multiplies it."""
-
-    factor: Decimal
-    scaled: bool = False
-
-
-_V = _Unit(Decimal(10_000))
-_A = _Unit(Decimal(1_000), scaled=True)
-_S = _Unit(Decimal(1_000))
-_AH = _Unit(Decimal(3_600_000), scaled=True)
-_ONE = _Unit(Decimal(1))
 
 # In <Limit><Main>: field of FileStep, name in the file, unit.
-_LIMITS: tuple[tuple[str, str, _Unit], ...] = (
-    ("current_A", "Curr", _A),
-    ("voltage_V", "Volt", _V),
-    ("time_s", "Time", _S),
-    ("stop_voltage_V", "Stop_Volt", _V),
-    ("stop_current_A", "Stop_Curr", _A),
-    ("stop_capacity_Ah", "Cap", _AH),
+_LIMITS: tuple[tuple[str, str, Unit], ...] = (
+    ("current_A", "Curr", AMPERE),
+    ("power_W", "Pow", WATT),
+    ("resistance_ohm", RESISTANCE_TAG, OHM),
+    ("voltage_V", "Volt", VOLT),
+    ("time_s", "Time", SECOND),
+    ("stop_voltage_V", "Stop_Volt", VOLT),
+    ("stop_current_A", "Stop_Curr", AMPERE),
+    ("stop_capacity_Ah", "Cap", AMPERE_HOUR),
 )
 _LOOP = (("start_step", "Start_Step"), ("cycle_count", "Cycle_Count"))
-_RECORDS: tuple[tuple[str, str, _Unit], ...] = (
-    ("time_s", "Time", _S),
-    ("voltage_change_V", "Volt", _V),
-    ("current_change_A", "Curr", _A),
+_RECORDS: tuple[tuple[str, str, Unit], ...] = (
+    ("time_s", "Time", SECOND),
+    ("voltage_change_V", "Volt", VOLT),
+    ("current_change_A", "Curr", AMPERE),
 )
-_PROTECTIONS: tuple[tuple[str, tuple[str, ...], _Unit], ...] = (
-    ("voltage_upper_V", ("Volt", "Upper"), _V),
-    ("voltage_lower_V", ("Volt", "Lower"), _V),
-    ("current_upper_A", ("Curr", "Upper"), _A),
-    ("current_lower_A", ("Curr", "Lower"), _A),
-    ("delay_s", ("Delay_Time",), _S),
-    ("capacity_upper_Ah", ("Cap", "Upper"), _AH),
+_PROTECTIONS: tuple[tuple[str, tuple[str, ...], Unit], ...] = (
+    ("voltage_upper_V", ("Volt", "Upper"), VOLT),
+    ("voltage_lower_V", ("Volt", "Lower"), VOLT),
+    ("current_upper_A", ("Curr", "Upper"), AMPERE),
+    ("current_lower_A", ("Curr", "Lower"), AMPERE),
+    ("delay_s", ("Delay_Time",), SECOND),
+    ("capacity_upper_Ah", ("Cap", "Upper"), AMPERE_HOUR),
 )
 
 
@@ -206,7 +152,7 @@ def _read(root: Element) -> StepFile:
     config = root if root.tag == "config" else root.find("config")
     if config is None or config.attributes.get("type") != "Step File":
         raise XmlError('there is no <config type="Step File">: this is no step file', root.line)
-    scale = _read_number(config.find("Head_Info", "Scale"), _ONE)
+    scale = _read_number(config.find("Head_Info", "Scale"), ONE)
     if scale is not None and scale <= 0:
         raise XmlError(f"<Scale> is {scale:g}, it must be above 0", config.line)
     scale_factor = Decimal(repr(scale or 1.0))
@@ -260,6 +206,25 @@ def _read_step(element: Element, place: int, scale: Decimal) -> FileStep:
         cycle_count=_read_count(other.find("Cycle_Count") if other else None),
         record=_read_record(element, scale),
         protection=_read_protection(element, scale),
+        sweep=_read_sweep(element.find("Limit", "Slope")),
+        conditions=read_conditions(other, scale) if other else (),
+    )
+
+
+def _read_sweep(slope: Element | None) -> Sweep | None:
+    if slope is None:
+        return None
+    leg = slope.find("Slope1")
+    if leg is None or len(slope.children) != 1:
+        raise XmlError(f"<Slope> has {len(slope.children)} legs, one is known here", slope.line)
+    return Sweep(
+        from_V=(
+            read_value(leg, VOLT, attribute="StartValue")
+            if "StartValue" in leg.attributes
+            else None
+        ),
+        to_V=read_value(leg, VOLT, attribute="EndValue"),
+        rate_V_per_s=read_value(leg, VOLT_PER_SECOND),
     )
 
 
@@ -285,17 +250,8 @@ def _read_record(parent: Element | None, scale: Decimal) -> RecordConditions | N
     return RecordConditions(**numbers)
 
 
-def _read_number(element: Element | None, unit: _Unit, scale: Decimal = Decimal(1)) -> float | None:
-    if element is None:
-        return None
-    text = element.attributes.get("Value", "").strip()
-    if len(text) > _LONGEST_NUMBER or not _NUMBER.fullmatch(text):
-        raise XmlError(f"<{element.tag}> is {text[:40]!r}, which is no number", element.line)
-    factor = _EXACT.multiply(unit.factor, scale) if unit.scaled else unit.factor
-    value = float(_EXACT.divide(Decimal(text), factor))
-    if not math.isfinite(value):
-        raise XmlError(f"<{element.tag}> is {text[:40]}, which is too large", element.line)
-    return value
+def _read_number(element: Element | None, unit: Unit, scale: Decimal = UNSCALED) -> float | None:
+    return None if element is None else read_value(element, unit, scale)
 
 
 def _read_count(element: Element | None) -> int | None:
@@ -313,7 +269,7 @@ def _read_text(element: Element | None) -> str:
 
 def _written_step(step: FileStep) -> list[str]:
     main = [
-        f"            <{tag} Value={_written_number(value, unit)} />"
+        f'            <{tag} Value="{written(value, unit)}" />'
         for field_name, tag, unit in _LIMITS
         if (value := getattr(step, field_name)) is not None
     ]
@@ -322,13 +278,17 @@ def _written_step(step: FileStep) -> list[str]:
         for field_name, tag in _LOOP
         if (value := getattr(step, field_name)) is not None
     ]
+    other += [f"            {line}" for line in written_conditions(step.conditions)]
     inside: list[str] = []
-    if main or other:
+    if main or other or step.sweep is not None:
         inside.append("        <Limit>")
         if main:
             inside += ["          <Main>", *main, "          </Main>"]
+        if step.sweep is not None:
+            inside += [f"          {line}" for line in _written_sweep(step.sweep)]
         if other:
-            inside += ["          <Other>", *other, "          </Other>"]
+            count = f' CndCount="{len(step.conditions)}"' if step.conditions else ""
+            inside += [f"          <Other{count}>", *other, "          </Other>"]
         inside.append("        </Limit>")
     if step.protection is not None:
         inside += _written_protection(step.protection, "        ")
@@ -338,11 +298,21 @@ def _written_step(step: FileStep) -> list[str]:
     return [f"{head}>", *inside, f"      </Step{step.number}>"] if inside else [f"{head} />"]
 
 
+def _written_sweep(sweep: Sweep) -> list[str]:
+    start = "" if sweep.from_V is None else f'StartValue="{written(sweep.from_V, VOLT)}" '
+    rate = written(sweep.rate_V_per_s, VOLT_PER_SECOND)
+    return [
+        '<Slope SlopeType="1" Cycle_Count="1" ItemCount="1">',
+        f'  <Slope1 {start}EndValue="{written(sweep.to_V, VOLT)}" Value="{rate}" />',
+        "</Slope>",
+    ]
+
+
 def _written_protection(protection: Protection, indent: str) -> list[str]:
     groups: dict[str, list[str]] = {}
     for field_name, path, unit in _PROTECTIONS:
         if (value := getattr(protection, field_name)) is not None:
-            line = f"<{path[-1]} Value={_written_number(value, unit)} />"
+            line = f'<{path[-1]} Value="{written(value, unit)}" />'
             groups.setdefault(path[0], []).append(line)
     lines = [f"{indent}<Protect>", f"{indent}  <Main>"]
     for group, inside in groups.items():
@@ -362,23 +332,13 @@ def _written_record(record: RecordConditions, indent: str) -> list[str]:
         f"{indent}<Record>",
         f"{indent}  <Main>",
         *(
-            f"{indent}    <{tag} Value={_written_number(value, unit)} />"
+            f'{indent}    <{tag} Value="{written(value, unit)}" />'
             for field_name, tag, unit in _RECORDS
             if (value := getattr(record, field_name)) is not None
         ),
         f"{indent}  </Main>",
         f"{indent}</Record>",
     ]
-
-
-def _written_number(value: float, unit: _Unit) -> str:
-    if not math.isfinite(value):
-        raise ValueError(f"{value} is not finite and cannot stand in a step file")
-    written = _EXACT.multiply(Decimal(repr(float(value))), unit.factor)
-    text = f"{written:f}"
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return f'"{text}"'
 
 
 def _quoted(text: str) -> str:

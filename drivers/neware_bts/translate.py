@@ -1,11 +1,9 @@
 """A Program as a BTS step file, or the reasons why it cannot be one. No I/O.
 
-Steps are numbered depth first in the order written; after the body of a loop comes its CYCLE step.
-The protections of the whole file are the Program's limits, number for number.
-
-BTS has no limit on the time of a whole test, so every step gets one: its own end by time, else the
-time after which the protection of the charge must have acted (constant current), else the longest
-duration of the whole run. The host watches the whole run.
+Steps are numbered depth first in the order written; after the body of a loop comes its CYCLE step,
+unless it has one pass. An end that leaves a loop leads to the step after that. The protections of
+the whole file are the Program's limits, number for number; a step with limits of its own carries
+them besides.
 """
 
 from __future__ import annotations
@@ -15,38 +13,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from labctl.drivers.base import Capabilities
+from labctl.drivers.neware_bts.controls import Bounds, direction_of, file_step, protection_of
 from labctl.drivers.neware_bts.refusals import (
-    MAX_STEP_TIME_S,
     MAX_STEPS,
-    refusals_of_current,
+    refusals_of_choices,
     refusals_of_limits,
     refusals_of_loops,
-    refusals_of_voltage,
 )
-from labctl.drivers.neware_bts.stepfile import (
-    FileStep,
-    Protection,
-    RecordConditions,
-    StepFile,
-    StepType,
-)
+from labctl.drivers.neware_bts.steps import FileStep, RecordConditions, StepFile, StepType
 from labctl.errors import PlanError
-from labctl.program import (
-    Comparison,
-    ConstantCurrent,
-    ConstantCurrentConstantVoltage,
-    ConstantVoltage,
-    Limits,
-    Node,
-    Program,
-    Quantity,
-    RecordRule,
-    Rest,
-    Step,
-)
+from labctl.program import HOST_CONTROLS, Limits, Loop, Node, Program, Step, inner_bodies
 
-CHARGE_TIME_MARGIN = 1.1
-"""A constant current has passed the protection's charge after 1 of these; a step ends after 1.1."""
+__all__ = [
+    "Translation",
+    "direction_of",
+    "limits_of",
+    "longest_duration_s",
+    "protection_of",
+    "refusals",
+    "step_numbers",
+    "translate",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +47,20 @@ class Translation:
     step_of_number: dict[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A node that takes a step in the file; a loop stands for its CYCLE step.
+
+    ``first`` is where a loop's body begins; ``leave_to`` the step after the innermost loop around
+    the node, None without one.
+    """
+
+    number: int
+    node: Step | Loop
+    first: int
+    leave_to: int | None
+
+
 def translate(
     program: Program,
     capabilities: Capabilities,
@@ -67,37 +68,40 @@ def translate(
     temperature_watched_elsewhere: bool = False,
     remark: str = "",
 ) -> Translation:
-    """The file that runs ``program``.
+    """The file that runs ``program``, all of it onboard.
 
     Raises:
         PlanError: with every reason why BTS cannot run it.
     """
-    refusals = refusals_of_limits(program.limits, capabilities, temperature_watched_elsewhere)
-    refusals += refusals_of_loops(program.body)
+    bounds = Bounds(program.limits, capabilities, temperature_watched_elsewhere)
+    refused = refusals_of_limits(program.limits, capabilities, temperature_watched_elsewhere)
+    refused += refusals_of_choices(program.body)
+    refused += refusals_of_loops(program.body)
+    lines = list(_lines(program.body))
     steps: list[FileStep] = []
-    for number, node in enumerate(_in_file_order(program.body), start=1):
-        if isinstance(node, Step):
-            file_step, reasons = _file_step(node, number, program.limits, capabilities)
-            refusals += [f"{_name_of(node)} {reason}" for reason in reasons]
-        else:
-            file_step = FileStep(
-                number,
-                StepType.CYCLE,
-                start_step=number - _numbers_taken(node.body),
-                cycle_count=node.count,
+    for line in lines:
+        node = line.node
+        if isinstance(node, Loop):
+            made = FileStep(
+                line.number, StepType.CYCLE, start_step=line.first, cycle_count=node.count
             )
-        steps.append(file_step)
+        elif isinstance(node.control, HOST_CONTROLS):
+            made = FileStep(line.number, StepType.REST)
+        else:
+            made, reasons = file_step(node, line.number, bounds, line.leave_to)
+            refused += [f"{_name_of(node)} {reason}" for reason in reasons]
+        steps.append(made)
     if not steps:
-        refusals.append("the program has no steps")
+        refused.append("the program has no steps")
     if any(step.index != place for place, step in enumerate(program.steps)):
-        refusals.append("the steps of the program are not numbered in their order")
+        refused.append("the steps of the program are not numbered in their order")
     if len(steps) + 1 > MAX_STEPS:
-        refusals.append(
+        refused.append(
             f"the program takes {len(steps) + 1} steps of a step file, which holds {MAX_STEPS}: "
             "write repetitions as loops, or cut the recipe in two"
         )
-    if refusals:
-        raise PlanError(refusals)
+    if refused:
+        raise PlanError(refused)
     steps.append(FileStep(len(steps) + 1, StepType.END))
     file = StepFile(
         steps=tuple(steps),
@@ -105,27 +109,38 @@ def translate(
         record=steps[0].record or RecordConditions(),
         remark=remark,
     )
-    return Translation(file, step_numbers(program))
+    return Translation(file, _step_of_number(lines))
+
+
+def refusals(
+    program: Program, capabilities: Capabilities, *, temperature_watched_elsewhere: bool = False
+) -> tuple[str, ...]:
+    """Why BTS cannot run a program of which the host does what no step file can do.
+
+    A program that is the channel's alone is judged as a whole. Of another one, which the host runs
+    stretch by stretch, each step and each loop that is the channel's is.
+    """
+    if not refusals_of_choices(program.body):
+        try:
+            translate(
+                program, capabilities, temperature_watched_elsewhere=temperature_watched_elsewhere
+            )
+        except PlanError as error:
+            return error.refusals
+        return ()
+    bounds = Bounds(program.limits, capabilities, temperature_watched_elsewhere)
+    refused = refusals_of_limits(program.limits, capabilities, temperature_watched_elsewhere)
+    refused += _refusals_onboard(program.body)
+    for line in _lines(program.body):
+        if isinstance(line.node, Step) and not isinstance(line.node.control, HOST_CONTROLS):
+            _, reasons = file_step(line.node, line.number, bounds, line.leave_to)
+            refused += [f"{_name_of(line.node)} {reason}" for reason in reasons]
+    return tuple(refused)
 
 
 def step_numbers(program: Program) -> dict[int, int]:
     """``Translation.step_of_number`` of a program that was translated before."""
-    return {
-        number: node.index
-        for number, node in enumerate(_in_file_order(program.body), start=1)
-        if isinstance(node, Step)
-    }
-
-
-def protection_of(limits: Limits) -> Protection:
-    """The protections of a whole file."""
-    return Protection(
-        voltage_upper_V=limits.voltage_max_V,
-        voltage_lower_V=limits.voltage_min_V,
-        current_upper_A=limits.current_max_A,
-        current_lower_A=limits.current_min_A,
-        capacity_upper_Ah=limits.step_charge_max_Ah,
-    )
+    return _step_of_number(_lines(program.body))
 
 
 def limits_of(file: StepFile) -> Limits:
@@ -169,168 +184,51 @@ def longest_duration_s(file: StepFile) -> float:
     return upto[-1]
 
 
-def direction_of(control: object) -> int:
-    """1 where a control charges, -1 where it discharges, 0 at rest."""
-    match control:
-        case ConstantCurrent(current_A) | ConstantCurrentConstantVoltage(current_A):
-            return 1 if current_A > 0 else -1
-        case ConstantVoltage(charging=charging):
-            return 1 if charging else -1
-        case _:
-            return 0
-
-
-def _in_file_order(body: tuple[Node, ...]) -> Iterator[Node]:
-    """Every node that takes a step in the file, in its order; a loop stands for its CYCLE step."""
+def _lines(body: tuple[Node, ...], first: int = 1, leave_to: int | None = None) -> Iterator[Line]:
+    """Every node that takes a step in the file, in its order; ``first`` numbers the first."""
+    number = first
     for node in body:
         if isinstance(node, Step):
-            yield node
-        else:
-            yield from _in_file_order(node.body)
-            if node.count > 1:
-                yield node
+            yield Line(number, node, number, leave_to)
+            number += 1
+            continue
+        begins = number
+        inside = [inner for part in inner_bodies(node) for inner in part]
+        number += _numbers_taken(tuple(inside))
+        turns = isinstance(node, Loop) and node.count != 1
+        after = number + turns if isinstance(node, Loop) else leave_to
+        yield from _lines(tuple(inside), begins, after)
+        if isinstance(node, Loop) and turns:
+            yield Line(number, node, begins, leave_to)
+            number += 1
 
 
 def _numbers_taken(body: tuple[Node, ...]) -> int:
-    return sum(1 for _ in _in_file_order(body))
+    return sum(
+        isinstance(node, Step)
+        + (isinstance(node, Loop) and node.count != 1)
+        + sum(_numbers_taken(inner) for inner in inner_bodies(node))
+        for node in body
+    )
+
+
+def _step_of_number(lines: Iterator[Line] | list[Line]) -> dict[int, int]:
+    return {line.number: line.node.index for line in lines if isinstance(line.node, Step)}
+
+
+def _refusals_onboard(body: tuple[Node, ...]) -> list[str]:
+    """Of the loops that are the channel's, among others that are the host's."""
+    refused: list[str] = []
+    for node in body:
+        if not refusals_of_choices((node,)):
+            refused += refusals_of_loops((node,))
+        else:
+            for inner in inner_bodies(node):
+                refused += _refusals_onboard(inner)
+    return refused
 
 
 def _name_of(step: Step) -> str:
     label = f" ({step.label})" if step.label else ""
     line = f" of line {step.line}" if step.line else ""
     return f"step {step.index + 1}{label}{line}"
-
-
-_TIME = {(Quantity.STEP_TIME_S, Comparison.AT_LEAST): "time_s"}
-_CHARGE = {(Quantity.STEP_CHARGE_AH, Comparison.AT_LEAST): "stop_capacity_Ah"}
-_RISING = {(Quantity.VOLTAGE_V, Comparison.AT_LEAST): "stop_voltage_V"}
-_FALLING = {(Quantity.VOLTAGE_V, Comparison.AT_MOST): "stop_voltage_V"}
-_TAPER = {(Quantity.CURRENT_A, Comparison.AT_MOST): "stop_current_A"}
-
-ENDS: dict[StepType, dict[tuple[Quantity, Comparison], str]] = {
-    StepType.REST: _TIME,
-    StepType.CC_CHARGE: _RISING | _CHARGE | _TIME,
-    StepType.CC_DISCHARGE: _FALLING | _CHARGE | _TIME,
-    StepType.CV_CHARGE: _TAPER | _CHARGE | _TIME,
-    StepType.CV_DISCHARGE: _TAPER | _CHARGE | _TIME,
-    StepType.CCCV_CHARGE: _TAPER | _CHARGE | _TIME,
-    StepType.CCCV_DISCHARGE: _TAPER | _CHARGE | _TIME,
-}
-"""Which end conditions a step of each type can have, and the field that holds each."""
-
-
-def _file_step(
-    step: Step, number: int, limits: Limits, capabilities: Capabilities
-) -> tuple[FileStep, list[str]]:
-    step_type, current_A, voltage_V = _setpoints(step)
-    reasons: list[str] = []
-    if current_A is not None:
-        reasons += refusals_of_current(current_A, direction_of(step.control), limits, capabilities)
-    if voltage_V is not None:
-        reasons += refusals_of_voltage("holds", voltage_V, limits, capabilities)
-    ends, reasons_of_ends = _ends(step, step_type)
-    reasons += reasons_of_ends
-    stop_voltage_V = ends.get("stop_voltage_V")
-    if stop_voltage_V is not None:
-        reasons += refusals_of_voltage("ends at", stop_voltage_V, limits, capabilities)
-    stop_current_A = ends.get("stop_current_A")
-    if stop_current_A is not None and current_A is not None and stop_current_A >= current_A:
-        reasons.append(
-            f"ends at {stop_current_A:g} A, which is not below its current of {current_A:g} A"
-        )
-    time_s = ends.get("time_s")
-    if time_s is None:
-        time_s = _time_bound_s(step_type, current_A, limits)
-    if not 0 < time_s <= MAX_STEP_TIME_S:
-        reasons.append(
-            f"may last {time_s:g} s, and a step of a step file at most {MAX_STEP_TIME_S:g} s: give "
-            "it an end by time, or the run a shorter duration"
-        )
-    record, reasons_of_record = _record(step.record, capabilities)
-    return (
-        FileStep(
-            number,
-            step_type,
-            current_A=current_A,
-            voltage_V=voltage_V,
-            time_s=time_s,
-            stop_voltage_V=stop_voltage_V,
-            stop_current_A=stop_current_A,
-            stop_capacity_Ah=ends.get("stop_capacity_Ah"),
-            record=record,
-        ),
-        reasons + reasons_of_record,
-    )
-
-
-def _setpoints(step: Step) -> tuple[StepType, float | None, float | None]:
-    """The type, the magnitude of the current in A and the voltage in V."""
-    charging = direction_of(step.control) > 0
-    match step.control:
-        case ConstantCurrent(current_A):
-            step_type = StepType.CC_CHARGE if charging else StepType.CC_DISCHARGE
-            return step_type, abs(current_A), None
-        case ConstantCurrentConstantVoltage(current_A, voltage_V):
-            step_type = StepType.CCCV_CHARGE if charging else StepType.CCCV_DISCHARGE
-            return step_type, abs(current_A), voltage_V
-        case ConstantVoltage(voltage_V, max_current_A):
-            step_type = StepType.CV_CHARGE if charging else StepType.CV_DISCHARGE
-            return step_type, max_current_A, voltage_V
-        case Rest():
-            return StepType.REST, None, None
-
-
-def _ends(step: Step, step_type: StepType) -> tuple[dict[str, float], list[str]]:
-    possible = ENDS[step_type]
-    values: dict[str, float] = {}
-    reasons: list[str] = []
-    for end in step.ends:
-        field_name = possible.get((end.quantity, end.comparison))
-        if field_name is None:
-            known = ", ".join(f"{quantity} {comparison}" for quantity, comparison in possible)
-            reasons.append(f"cannot end when {end}: a step of its kind ends by {known}")
-        elif field_name in values:
-            reasons.append(f"has two ends by {end.quantity}, a step of a step file holds one")
-        elif not math.isfinite(end.value) or (
-            end.value <= 0 and end.quantity is not Quantity.VOLTAGE_V
-        ):
-            reasons.append(f"cannot end when {end}: the value must be finite and above 0")
-        else:
-            values[field_name] = end.value
-    if not step.ends:
-        reasons.append("has no end")
-    return values, reasons
-
-
-def _time_bound_s(step_type: StepType, current_A: float | None, limits: Limits) -> float:
-    if step_type in {StepType.CC_CHARGE, StepType.CC_DISCHARGE} and current_A:
-        charge_time_s = 3600.0 * limits.step_charge_max_Ah / current_A
-        bound_s = min(limits.duration_max_s, CHARGE_TIME_MARGIN * charge_time_s)
-    else:
-        bound_s = limits.duration_max_s
-    return float(math.ceil(round(bound_s, 3))) if math.isfinite(bound_s) else bound_s
-
-
-def _record(rule: RecordRule, capabilities: Capabilities) -> tuple[RecordConditions, list[str]]:
-    def finite(value: float) -> float | None:
-        return None if value == math.inf else value
-
-    reasons = [
-        f"has the record rule {name} {value:g}: it must be above 0"
-        for name, value in (
-            ("voltage_change_V", rule.voltage_change_V),
-            ("current_change_A", rule.current_change_A),
-        )
-        if not value > 0
-    ]
-    if not rule.every_s >= capabilities.fastest_record_s:
-        reasons.append(
-            f"asks for a record every {rule.every_s:g} s, and the channel's fastest is "
-            f"{capabilities.fastest_record_s:g} s"
-        )
-    conditions = RecordConditions(
-        finite(rule.every_s), finite(rule.voltage_change_V), finite(rule.current_change_A)
-    )
-    if conditions == RecordConditions():
-        reasons.append("has a record rule by which nothing is ever recorded")
-    return conditions, reasons

@@ -150,5 +150,35 @@ def retention(discharge_Ah: float, reference_Ah: float) -> float:
     return _ratio(discharge_Ah, reference_Ah)
 
 
+def retention_over(
+    discharge_Ah: Sequence[float], first: int, last: int, *, over_cycles: int = 5
+) -> float:
+    """What is left at the end of cycles ``first`` to ``last`` of what was there at their beginning.
+
+    A fraction: the median of the last ``over_cycles`` of the range over the median of its first
+    ones, so that one odd cycle does not decide. NaN where the cycles do not reach so far.
+
+    Args:
+        discharge_Ah: of comparable cycles of one class, in order; any unit. The first is number 1.
+
+    Raises:
+        ValueError: the range is empty, or shorter than two times ``over_cycles``.
+    """
+    if not (first >= 1 and over_cycles >= 1 and last - first + 1 >= 2 * over_cycles):
+        raise ValueError(
+            f"cycles {first} to {last} are too few to compare {over_cycles} with {over_cycles}"
+        )
+    if len(discharge_Ah) < last:
+        return math.nan
+    begin = statistics.median(discharge_Ah[first - 1 : first - 1 + over_cycles])
+    end = statistics.median(discharge_Ah[last - over_cycles : last])
+    return _ratio(end, begin)
+
+
+def specific_energy_Wh_kg(energy_Wh: float, active_mass_g: float) -> float:
+    """Energy per kilogram of active material; NaN where the mass is not above 0."""
+    return _ratio(1000.0 * energy_Wh, active_mass_g)
+
+
 def _ratio(above: float, below: float) -> float:
     return above / below if below > 0 else math.nan

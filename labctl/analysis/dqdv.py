@@ -168,7 +168,7 @@ def dqdv(
     count = max(3, int(np.ceil((high + margin) / bin_V - first)) + 1)
     edges = (first + np.arange(count + 1)) * bin_V
     steps = np.diff(charge) * (1.0 if charging else -1.0)
-    curve = np.diff(_charge_below(edges, voltage, steps)) / bin_V
+    curve = np.diff(charge_below(edges, voltage, steps)) / bin_V
     return DqDv(charging, edges[:-1] + bin_V / 2, _smoothed(curve, smooth_V / bin_V))
 
 
@@ -248,8 +248,14 @@ def _end_of_sweep(voltage: FloatColumn, charging: bool) -> int:
     return max(3, arrived + 1)
 
 
-def _charge_below(edges: FloatColumn, voltage: FloatColumn, steps: FloatColumn) -> FloatColumn:
-    """The charge that passes below each edge, each step spread evenly over its voltages."""
+def charge_below(edges: FloatColumn, voltage: FloatColumn, steps: FloatColumn) -> FloatColumn:
+    """The charge that passes below each edge, each step spread evenly over its voltages.
+
+    Args:
+        edges: voltages, ascending.
+        voltage: of the records, in order.
+        steps: charge between each two records, so one fewer.
+    """
     low = np.minimum(voltage[:-1], voltage[1:])
     high = np.maximum(voltage[:-1], voltage[1:])
     widen = np.maximum(0.0, NARROWEST_STEP_V - (high - low)) / 2

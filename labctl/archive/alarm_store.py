@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, insert, select, update
+from sqlalchemy import Connection, Engine, RowMapping, bindparam, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from labctl.alarms.evidence import Evaluation, Verdict
@@ -56,6 +56,23 @@ class AlarmRow:
         return "-".join(parts)
 
 
+_ALARMS = (
+    select(schema.alarms, schema.runs.c.run_id, schema.runs.c.cell, schema.sources.c.node)
+    .join(schema.runs, schema.runs.c.run_number == schema.alarms.c.run_number)
+    .outerjoin(schema.sources, schema.sources.c.source == schema.runs.c.source)
+    .order_by(schema.alarms.c.alarm_number)
+)
+_OF_RUNS_LOCKED = _ALARMS.where(
+    schema.alarms.c.run_number.in_(bindparam("run_numbers", expanding=True))
+).with_for_update(of=schema.alarms)
+
+
+def lock_alarms(connection: Connection, run_numbers: Iterable[int]) -> list[AlarmRow]:
+    """The alarms of these runs; others can't change them until the transaction ends."""
+    found = connection.execute(_OF_RUNS_LOCKED, {"run_numbers": list(run_numbers)})
+    return [_alarm_row(row) for row in found.mappings()]
+
+
 def read_alarms(
     connection: Connection,
     *,
@@ -72,18 +89,8 @@ def read_alarms(
         standing: those alone that are not normal.
         lock: keep others from changing them until the transaction ends.
     """
-    alarms, runs, sources = schema.alarms, schema.runs, schema.sources
-    query = (
-        select(
-            alarms,
-            runs.c.run_id,
-            runs.c.cell,
-            sources.c.node,
-        )
-        .join(runs, runs.c.run_number == alarms.c.run_number)
-        .outerjoin(sources, sources.c.source == runs.c.source)
-        .order_by(alarms.c.alarm_number)
-    )
+    alarms = schema.alarms
+    query = _ALARMS
     if run_numbers is not None:
         query = query.where(alarms.c.run_number.in_(list(run_numbers)))
     if alarm_number is not None:

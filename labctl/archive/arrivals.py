@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from labctl.errors import StreamError
-from labctl.model import RECORD_COLUMNS, Cell, Records
+from labctl.model import RECORD_COLUMNS, Cell, Records, Spectrum
 from labctl.stream.batches import Batch, SamplesBatch, checksum_of, decode_batch
 
 LONGEST_NAME = 200
@@ -23,6 +23,7 @@ LARGEST_INT4 = 2**31 - 1
 LARGEST_INT8 = 2**63 - 1
 LONGEST_QUARANTINED_B = 8 * 1024 * 1024
 _SMALL = ("cycle", "step", "visit")
+_SMALL_OF_EVENTS = (*_SMALL, "number")
 _FINITE = tuple(
     name for name, kind in RECORD_COLUMNS.items() if kind == "<f8" and name != "temperature_degC"
 )
@@ -222,6 +223,8 @@ def _problem_of(value: msgspec.Struct) -> str:
     for name in checks.text_tuples:
         if not all(map(_storable, getattr(value, name))):
             return f"{name} hold a NUL character"
+    if len({len(getattr(value, name)) for name in checks.alike}) > 1:
+        return f"{', '.join(checks.alike)} are not of the same length"
     for name in checks.inside:
         if problem := _problem_of(getattr(value, name)):
             return f"{name}: {problem}"
@@ -236,6 +239,7 @@ class _Checks(NamedTuple):
     counts: list[tuple[str, int]]
     finite: list[str]
     text_tuples: list[str]
+    alike: list[str]
     inside: list[str]
 
 
@@ -249,14 +253,15 @@ def _checks_of(kind: type[msgspec.Struct]) -> _Checks:
     return _Checks(
         attrgetter("first_seq", "last_seq") if spans else None,
         [name for name, one in types.items() if one is str],
-        [(name, LARGEST_INT4 if name in _SMALL else LARGEST_INT8) for name in ints],
+        [(name, LARGEST_INT4 if name in _SMALL_OF_EVENTS else LARGEST_INT8) for name in ints],
         [
             name
             for name, one in types.items()
             if one in (float, float | None) and (name == "unix_time_s" or kind is Cell)
         ],
         [name for name, one in types.items() if one == tuple[str, ...]],
-        [name for name, one in types.items() if one is Cell],
+        [name for name, one in types.items() if one == tuple[float, ...]],
+        [name for name, one in types.items() if one in (Cell, Spectrum)],
     )
 
 

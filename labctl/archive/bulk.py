@@ -70,7 +70,7 @@ _STATEMENTS = {1 << power: _insert_statement(1 << power) for power in range(8)}
 def _insert(connection: Connection, blocks: Sequence[Block]) -> None:
     cursor: Any = connection.connection.cursor()
     own = len(FLOAT_COLUMNS)
-    with _as_sqlalchemy_raises(connection):
+    with as_sqlalchemy_raises(connection):
         for run_number, records in blocks:
             values = _floats(records).ravel().tolist()
             for first, end in _alike(records):
@@ -116,17 +116,17 @@ _COPY_STATEMENT = (
     f"COPY {samples.name} (" + ",".join(f'"{name}"' for name in COLUMNS) + ") "
     "FROM STDIN (FORMAT BINARY)"
 )
-_WIDTHS = {name: ">i8" if name == "seq" else ">i4" for name in INT_COLUMNS} | dict.fromkeys(
+WIDTHS = {name: ">i8" if name == "seq" else ">i4" for name in INT_COLUMNS} | dict.fromkeys(
     FLOAT_COLUMNS, ">f8"
 )
 _ROW = np.dtype(
     [("fields", ">i2")]
-    + [part for name, width in _WIDTHS.items() for part in ((f"{name} size", ">i4"), (name, width))]
+    + [part for name, width in WIDTHS.items() for part in ((f"{name} size", ">i4"), (name, width))]
 )
 
 _EMPTY_ROW = np.zeros(1, dtype=_ROW)
 _EMPTY_ROW["fields"] = len(COLUMNS)
-for _name, _width in _WIDTHS.items():
+for _name, _width in WIDTHS.items():
     _EMPTY_ROW[f"{_name} size"] = np.dtype(_width).itemsize
 
 
@@ -146,7 +146,7 @@ def pack_copy_rows(run_number: int, records: Records) -> bytes:
 
 def _copy(connection: Connection, blocks: Sequence[Block]) -> None:
     driver: Any = connection.connection.driver_connection
-    with _as_sqlalchemy_raises(connection):
+    with as_sqlalchemy_raises(connection):
         with driver.cursor() as cursor, cursor.copy(_COPY_STATEMENT) as copy:
             copy.write(_HEADER)
             # The server takes in one block while the next is packed.
@@ -156,12 +156,13 @@ def _copy(connection: Connection, blocks: Sequence[Block]) -> None:
 
 
 @contextlib.contextmanager
-def _as_sqlalchemy_raises(connection: Connection) -> Iterator[None]:
+def as_sqlalchemy_raises(connection: Connection) -> Iterator[None]:
+    """Turn what a driver raises into what SQLAlchemy would have raised."""
     dbapi: Any = connection.dialect.dbapi
     try:
         yield
     except dbapi.Error as error:
         for kind in (exc.DataError, exc.IntegrityError, exc.OperationalError, exc.InterfaceError):
             if isinstance(error, getattr(dbapi, kind.__name__)):
-                raise kind("insert samples", None, error) from error
-        raise exc.DatabaseError("insert samples", None, error) from error
+                raise kind("samples", None, error) from error
+        raise exc.DatabaseError("samples", None, error) from error

@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from labctl.alarms.evidence import (
     LEFT_OUT_CLASSES,
@@ -30,7 +30,13 @@ from labctl.alarms.evidence import (
 from labctl.alarms.rules import RULES, evaluate
 from labctl.analysis.cycles import reference_capacity_Ah, retention
 from labctl.archive import schema
-from labctl.archive.alarm_store import AlarmKey, AlarmRow, read_alarms, record_evaluation
+from labctl.archive.alarm_store import (
+    AlarmKey,
+    AlarmRow,
+    lock_alarms,
+    read_alarms,
+    record_evaluation,
+)
 from labctl.archive.happenings import keep, known
 from labctl.archive.many import update_many
 from labctl.archive.reading import read_records
@@ -137,8 +143,15 @@ _PENDING = (
     .where(
         ~schema.cycles.c.judged,
         schema.cycles.c.last_seq <= schema.runs.c.complete_through_seq,
+        schema.runs.c.source.in_(bindparam("names", expanding=True)),
     )
     .order_by(schema.cycles.c.run_number, schema.cycles.c.last_seq, schema.cycles.c.cycle)
+)
+
+_JUDGED_OF_RUN = (
+    update(schema.runs)
+    .where(schema.runs.c.run_number == bindparam("of"))
+    .values(judged_cycles=bindparam("judged_cycles"))
 )
 
 _OF_SUMMARY = (
@@ -170,8 +183,7 @@ def fold(connection: Connection, memory: Memory, committed_through: Mapping[str,
             has locked these sources.
     """
     pending: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
-    query = _PENDING.where(schema.runs.c.source.in_(list(committed_through)))
-    result = connection.execute(query)
+    result = connection.execute(_PENDING, {"names": list(committed_through)})
     names = tuple(result.keys())
     for values in result:
         row = dict(zip(names, values, strict=True))
@@ -180,7 +192,7 @@ def fold(connection: Connection, memory: Memory, committed_through: Mapping[str,
     if not pending:
         return folded
     alarms: defaultdict[int, dict[AlarmKey, AlarmRow]] = defaultdict(dict)
-    for alarm in read_alarms(connection, run_numbers=pending, lock=True):
+    for alarm in lock_alarms(connection, pending):
         key = (alarm.run_number, alarm.rule, alarm.rule_number, alarm.cycle_class)
         alarms[alarm.run_number][key] = alarm
     written: list[dict[str, Any]] = []
@@ -299,11 +311,7 @@ def _judge(
             CycleDone(row["node"], _told(row, None if reference is None else reference[0]))
         )
     if judged:
-        connection.execute(
-            update(schema.runs)
-            .where(schema.runs.c.run_number == run_number)
-            .values(judged_cycles=history.judged)
-        )
+        connection.execute(_JUDGED_OF_RUN, {"of": run_number, "judged_cycles": history.judged})
     return judged
 
 

@@ -1,5 +1,7 @@
 """What happened, into the tables: events in any order give the same rows.
 
+Ends of steps and cycles, spectra, markers and the creation of a run have tables that hold all of
+them; the others are kept in ``events`` as they are, and what follows from them is written besides.
 Where a later event replaces an earlier one, later means: of a higher batch number of the same
 journal; between journals, of a later time.
 """
@@ -28,23 +30,14 @@ from labctl.stream.events import (
     CommandTaken,
     CycleEnded,
     Event,
-    GapRecorded,
     InstrumentSeen,
+    MarkerSet,
     RunCreated,
     RunEnded,
     RunStateChanged,
+    SpectrumMeasured,
     StepEnded,
 )
-
-KEPT_AS_EVENTS = (
-    CellRegistered,
-    InstrumentSeen,
-    RunStateChanged,
-    RunEnded,
-    GapRecorded,
-    CommandTaken,
-)
-"""The others have tables that hold all of them."""
 
 Row = dict[str, Any]
 _T = TypeVar("_T")
@@ -109,6 +102,10 @@ def apply_events(
             rows[schema.cycles].append(
                 _row(event, run_numbers) | {"batch_number": one.number, "judged": False}
             )
+        elif isinstance(event, SpectrumMeasured):
+            rows[schema.spectra] += _spectrum_rows(event, run_numbers)
+        elif isinstance(event, MarkerSet):
+            rows[schema.markers].append(_marker_row(one, event, run_numbers))
         elif isinstance(event, RunCreated):
             _create_run(connection, event, run_numbers)
         else:
@@ -144,6 +141,54 @@ def _row(event: StepEnded | CycleEnded, run_numbers: Mapping[str, int]) -> Row:
     return row
 
 
+def _spectrum_rows(event: SpectrumMeasured, run_numbers: Mapping[str, int]) -> list[Row]:
+    spectrum = event.spectrum
+    whole = {
+        "run_number": run_numbers[event.run],
+        "spectrum": event.number,
+        "visit": event.visit,
+        "step": event.step,
+        "cycle": event.cycle,
+        "after_seq": event.after_seq,
+        "test_time_s": known(event.test_time_s),
+        "unix_time_s": spectrum.unix_time_s,
+        "voltage_V": known(spectrum.voltage_V),
+        "current_A": known(spectrum.current_A),
+        "temperature_degC": known(spectrum.temperature_degC),
+    }
+    points = zip(
+        spectrum.frequency_Hz,
+        spectrum.impedance_real_ohm,
+        spectrum.impedance_imag_ohm,
+        strict=True,
+    )
+    return [
+        whole
+        | {
+            "point": point,
+            "frequency_Hz": known(frequency_Hz),
+            "impedance_real_ohm": known(real_ohm),
+            "impedance_imag_ohm": known(imag_ohm),
+        }
+        for point, (frequency_Hz, real_ohm, imag_ohm) in enumerate(points, start=1)
+    ]
+
+
+def _marker_row(one: _Placed, event: MarkerSet, run_numbers: Mapping[str, int]) -> Row:
+    return {
+        "run_number": run_numbers[event.run],
+        "batch_number": one.number,
+        "position": one.position,
+        "marker": event.marker,
+        "direction": event.direction,
+        "seq": event.seq,
+        "cycle": event.cycle,
+        "test_time_s": known(event.test_time_s),
+        "unix_time_s": event.unix_time_s,
+        "actor": event.actor,
+    }
+
+
 def known(value: _T) -> _T | None:
     """``value``, or NULL for a number that is not one."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -156,7 +201,7 @@ def _event_row(one: _Placed) -> Row:
         "position": one.position,
         "kind": _kind(type(one.event)),
         "subject": _subject(one.event),
-        "unix_time_s": getattr(one.event, "unix_time_s", 0.0),
+        "unix_time_s": getattr(one.event, "unix_time_s", None),
         "detail": msgspec.json.encode(one.event).decode(),
     }
 
@@ -205,6 +250,7 @@ def _register_cell(connection: Connection, event: CellRegistered) -> None:
             "note": cell.note,
             "actor": event.actor,
             "registered_unix_s": event.unix_time_s,
+            "cell_type": cell.cell_type,
         },
     )
     parents = schema.cell_parents

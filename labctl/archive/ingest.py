@@ -26,7 +26,8 @@ from labctl.archive import schema
 from labctl.archive.arrivals import Arrivals, Arrived, Refused, understand
 from labctl.archive.bulk import insert_samples
 from labctl.archive.folding import CycleDone, Memory, fold
-from labctl.archive.happenings import apply_events, insert_into, keep, run_of
+from labctl.archive.happenings import apply_events, keep, run_of
+from labctl.archive.many import insert_new
 from labctl.archive.spans import Spans
 from labctl.stream.batches import EventsBatch, SamplesBatch
 from labctl.stream.topics import MOST_ACK_RANGES, Ack
@@ -205,31 +206,50 @@ def _runs_of(arrived: Arrived) -> set[str]:
     return runs - {""}
 
 
+_RUNS = (
+    select(
+        schema.runs.c.run_id,
+        schema.runs.c.run_number,
+        schema.runs.c.source,
+        schema.runs.c.committed_seq,
+        schema.runs.c.quarantined_seq,
+    )
+    .where(schema.runs.c.run_id.in_(bindparam("run_ids", expanding=True)))
+    .order_by(schema.runs.c.run_number)
+)
+_RUNS_LOCKED = _RUNS.with_for_update(key_share=True)
+_SOURCES_LOCKED = (
+    select(schema.sources)
+    .where(schema.sources.c.source.in_(bindparam("names", expanding=True)))
+    .order_by(schema.sources.c.source)
+    .with_for_update()
+)
+_ADVANCE_SOURCE = (
+    update(schema.sources)
+    .where(schema.sources.c.source == bindparam("of"))
+    .values(committed=bindparam("committed"), node=bindparam("node"))
+)
+_ADVANCE_RUN = (
+    update(schema.runs)
+    .where(schema.runs.c.run_number == bindparam("of"))
+    .values(
+        {
+            name: bindparam(name)
+            for name in ("committed_seq", "complete_through_seq", "quarantined_seq")
+        }
+    )
+)
+
+
 def _read_runs(
     connection: Connection, run_ids: Iterable[str], *, lock: bool = False
 ) -> dict[str, _Run]:
-    table = schema.runs
-    query = (
-        select(
-            table.c.run_id,
-            table.c.run_number,
-            table.c.source,
-            table.c.committed_seq,
-            table.c.quarantined_seq,
-        )
-        .where(table.c.run_id.in_(list(run_ids)))
-        .order_by(table.c.run_number)
-    )
-    if lock:
-        query = query.with_for_update(key_share=True)
+    query = _RUNS_LOCKED if lock else _RUNS
     return {
-        row.run_id: _Run(
-            row.run_number,
-            row.source,
-            Spans.parse(row.committed_seq),
-            Spans.parse(row.quarantined_seq),
+        run_id: _Run(number, source, Spans.parse(committed), Spans.parse(quarantined))
+        for run_id, number, source, committed, quarantined in connection.execute(
+            query, {"run_ids": list(run_ids)}
         )
-        for row in connection.execute(query)
     }
 
 
@@ -257,12 +277,7 @@ def _into_ledger(
         )
         if arrived.whole:
             rows[-1] |= {"first_seq": None, "last_seq": None}
-    table = schema.batches
-    insert = insert_into(connection, table).on_conflict_do_nothing()
-    inserted = {
-        (row.source, row.number)
-        for row in connection.execute(insert.returning(table.c.source, table.c.number), rows)
-    }
+    inserted = insert_new(connection, schema.batches, rows)
     return [arrived for arrived in batches if arrived.key in inserted]
 
 
@@ -339,17 +354,11 @@ def _advance_sources(
     nodes = {arrived.batch.source: arrived.node for arrived in batches}
     if not nodes:
         return {}
-    table = schema.sources
-    query = (
-        select(table)
-        .where(table.c.source.in_(list(nodes)))
-        .order_by(table.c.source)
-        .with_for_update()
-    )
-    rows = {row.source: row for row in connection.execute(query)}
+    names = {"names": list(nodes)}
+    rows = {row.source: row for row in connection.execute(_SOURCES_LOCKED, names)}
     if missing := sorted(nodes.keys() - rows.keys()):
-        keep(connection, table, [{"source": source, "node": ""} for source in missing])
-        rows = {row.source: row for row in connection.execute(query)}
+        keep(connection, schema.sources, [{"source": source, "node": ""} for source in missing])
+        rows = {row.source: row for row in connection.execute(_SOURCES_LOCKED, names)}
     numbers: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
     for arrived in new:
         numbers[arrived.batch.source].append((arrived.batch.number, arrived.batch.number))
@@ -363,12 +372,7 @@ def _advance_sources(
         through[source] = spans.through
         committed.acks[source] = SourceAck(node, ack_of_spans(source, spans))
     if changes:
-        connection.execute(
-            update(table)
-            .where(table.c.source == bindparam("of"))
-            .values(committed=bindparam("committed"), node=bindparam("node")),
-            changes,
-        )
+        connection.execute(_ADVANCE_SOURCE, changes)
     return through
 
 
@@ -404,14 +408,4 @@ def _advance_runs(connection: Connection, kept: Sequence[Arrived]) -> None:
                 "quarantined_seq": str(run.quarantined.with_spans(bad[run_id])),
             }
         )
-    connection.execute(
-        update(schema.runs)
-        .where(schema.runs.c.run_number == bindparam("of"))
-        .values(
-            {
-                name: bindparam(name)
-                for name in ("committed_seq", "complete_through_seq", "quarantined_seq")
-            }
-        ),
-        changes,
-    )
+    connection.execute(_ADVANCE_RUN, changes)

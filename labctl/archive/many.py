@@ -6,8 +6,9 @@ a driver sends as many values one by one. Numbers survive both exactly; NaN beco
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -15,6 +16,8 @@ import msgspec
 from sqlalchemy import Connection, Table
 
 Row = dict[str, Any]
+MOST_ROWS = 64
+"""In one statement of SQLite that gives back what it inserted."""
 
 
 def insert_many(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
@@ -22,6 +25,27 @@ def insert_many(connection: Connection, table: Table, rows: Sequence[Row]) -> No
     if rows:
         names = tuple(rows[0])
         _execute(connection, _insert_statement(connection.dialect.name, table, names), names, rows)
+
+
+def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> set[tuple[Any, ...]]:
+    """The same, and gives the keys of the rows that were not there before."""
+    if not rows:
+        return set()
+    names = tuple(rows[0])
+    key = _listed(tuple(column.name for column in table.primary_key))
+    if connection.dialect.name == "postgresql":
+        statement = _insert_statement("postgresql", table, names)
+        chosen = (msgspec.json.encode([{n: row[n] for n in names} for row in rows]).decode(),)
+        found = connection.exec_driver_sql(f"{statement} RETURNING {key}", chosen)
+        return {tuple(row) for row in found}
+    new: set[tuple[Any, ...]] = set()
+    for first in range(0, len(rows), MOST_ROWS):
+        some = rows[first : first + MOST_ROWS]
+        values = tuple(itertools.chain.from_iterable(map(itemgetter(*names), some)))
+        statement = _insert_rows_statement(table, names, len(some))
+        found = connection.exec_driver_sql(f"{statement} RETURNING {key}", values)
+        new |= {tuple(row) for row in found}
+    return new
 
 
 def update_many(
@@ -57,6 +81,13 @@ def _insert_statement(dialect: str, table: Table, names: tuple[str, ...]) -> str
             "ON CONFLICT DO NOTHING"
         )
     return f"{into} VALUES ({', '.join('?' * len(names))}) ON CONFLICT DO NOTHING"
+
+
+@lru_cache(maxsize=1000)
+def _insert_rows_statement(table: Table, names: tuple[str, ...], rows: int) -> str:
+    places = ", ".join([f"({', '.join('?' * len(names))})"] * rows)
+    into = f"INSERT INTO {table.name} ({_listed(names)})"
+    return f"{into} VALUES {places} ON CONFLICT DO NOTHING"
 
 
 @cache

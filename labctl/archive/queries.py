@@ -7,18 +7,19 @@ retention by ``reference_discharge_Ah``; both stand beside them.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, Engine, TextClause, select, text
 from sqlalchemy.exc import DBAPIError
 
+from labctl.analysis.thinning import FEWEST, rows_to_draw
 from labctl.archive import schema
 from labctl.archive.database import check, open_engine
-from labctl.archive.reading import read_columns, samples_query
+from labctl.archive.reading import Wanted, in_order, read_columns
 from labctl.archive.verify import VerifyReport, verify_run
 from labctl.errors import ArchiveError
 from labctl.model import RECORD_COLUMNS
@@ -103,6 +104,10 @@ class Archive:
         run: str,
         cycles: Iterable[int] | None = None,
         columns: Sequence[str] | None = None,
+        *,
+        steps: Iterable[int] | None = None,
+        every: int = 1,
+        most: int | None = None,
     ) -> pd.DataFrame:
         """The samples of a run in the order of ``seq``, which is the index.
 
@@ -112,9 +117,13 @@ class Archive:
         Args:
             cycles: of these cycles alone; 0 is outside any cycle.
             columns: these columns alone.
+            steps: of these steps of the program alone, counted from 1.
+            every: only samples 1, 1 + every, 1 + 2 * every and so on. Short steps may be missed.
+            most: so many samples at the most, chosen so that a plot of the voltage looks the same:
+                see :func:`labctl.analysis.thinning.rows_to_draw`. All of them are read for that.
 
         Raises:
-            ArchiveError: no such run or column.
+            ArchiveError: no such run or column; or ``every`` or ``most`` is too small.
         """
         wanted = [name for name in (columns or RECORD_COLUMNS) if name != "seq"]
         if unknown := [name for name in wanted if name not in RECORD_COLUMNS]:
@@ -122,19 +131,17 @@ class Archive:
                 f"samples have no column {', '.join(unknown)}; "
                 f"they have {', '.join(RECORD_COLUMNS)}"
             )
-        names = ["seq", *wanted]
-        blocks = list(self._sample_blocks(run, names, cycles))
-        found = {
-            name: np.concatenate([block[name] for block in blocks])
-            if blocks
-            else np.empty(0, dtype=RECORD_COLUMNS[name])
-            for name in names
-        }
-        seq = found["seq"]
-        if len(seq) > 1 and not bool((np.diff(seq) > 0).all()):
-            order = np.argsort(seq, kind="stable")
-            found = {name: column[order] for name, column in found.items()}
-        return pd.DataFrame(found).set_index("seq")
+        if every < 1 or (most is not None and most < FEWEST):
+            raise ArchiveError(f"every must be at least 1, and most at least {FEWEST}")
+        names = ["seq", *dict.fromkeys(wanted)]
+        read = names if most is None else list(dict.fromkeys([*names, "voltage_V"]))
+        chosen = Wanted(run_number=self._run_number(run), cycles=cycles, steps=steps, every=every)
+        with self._reading() as connection:
+            found = in_order(read_columns(connection, chosen, read), read)
+        if most is not None:
+            rows = rows_to_draw(found["voltage_V"], most)
+            found = {name: column[rows] for name, column in found.items()}
+        return pd.DataFrame({name: found[name] for name in names}).set_index("seq")
 
     def cycles(self, run: str | None = None) -> pd.DataFrame:
         """The cycles of one run, or of all, by ``run_id`` and ``cycle``.
@@ -145,7 +152,8 @@ class Archive:
         which retention is divided by), charge_Ah, discharge_Ah, charge_Wh, discharge_Wh,
         mean_charge_voltage_V, mean_discharge_voltage_V, voltage_min_V, voltage_max_V,
         current_min_A, current_max_A, duration_s, end_test_time_s, end_unix_time_s, first_seq,
-        last_seq. Figures are NaN until all of the cycle's samples are here.
+        last_seq, charge_Wh_kg, discharge_Wh_kg. Figures are NaN until all of the cycle's samples
+        are here.
 
         Raises:
             ArchiveError: no such run.
@@ -165,7 +173,7 @@ class Archive:
 
         Columns: step, cycle, label, technique, first_seq, last_seq, start_test_time_s,
         end_test_time_s, end_voltage_V, end_current_A, ended_by, charge_Ah, discharge_Ah, charge_Wh,
-        discharge_Wh.
+        discharge_Wh, charge_mAh_g, discharge_mAh_g, active_mass_g.
 
         Raises:
             ArchiveError: no such run.
@@ -175,6 +183,64 @@ class Archive:
             text("SELECT * FROM steps_named WHERE run_id = :run ORDER BY visit").bindparams(run=run)
         )
         return frame.drop(columns=["run_id", "cell"]).set_index("visit")
+
+    def spectra(self, run: str) -> pd.DataFrame:
+        """The impedance spectra of a run, a row a frequency, by ``spectrum`` and ``point``.
+
+        Columns: visit, step, cycle, after_seq (the last sample before it), test_time_s,
+        unix_time_s, frequency_Hz, impedance_real_ohm, impedance_imag_ohm (negative for a
+        capacitor), voltage_V, current_A, temperature_degC (all three of the working point).
+
+        Raises:
+            ArchiveError: no such run.
+        """
+        self._run_number(run)
+        query = text("SELECT * FROM spectra_named WHERE run_id = :run ORDER BY spectrum, point")
+        frame = self._frame(query.bindparams(run=run)).drop(columns=["run_id", "cell"])
+        whole = ["spectrum", "point", "visit", "step", "cycle", "after_seq"]
+        types = {name: "int64" if name in whole else "float64" for name in frame.columns}
+        return frame.astype(types).set_index(["spectrum", "point"])
+
+    def markers(self, run: str) -> pd.DataFrame:
+        """The markers of a run, in order: what it told others, and what it was told.
+
+        Columns: marker, direction (sent or received), seq, cycle, test_time_s, unix_time_s, actor,
+        and of the sample that it was set at: voltage_V, current_A, charge_Ah, charge_mAh_g (both
+        net since the run began), active_mass_g.
+
+        Raises:
+            ArchiveError: no such run.
+        """
+        self._run_number(run)
+        query = text(
+            "SELECT * FROM markers_named WHERE run_id = :run ORDER BY batch_number, position"
+        )
+        frame = self._frame(query.bindparams(run=run))
+        frame = frame.drop(columns=["run_id", "cell", "batch_number", "position"])
+        words, whole = ("marker", "direction", "actor"), ("seq", "cycle")
+        return frame.astype(
+            {
+                name: "int64" if name in whole else "float64"
+                for name in frame.columns
+                if name not in words
+            }
+        )
+
+    def events(self, subject: str) -> pd.DataFrame:
+        """What else happened to a run, a cell or an instrument, in order.
+
+        Columns: kind (``run_state_changed``, ``gap_recorded``, ``branch_taken`` and so on; see
+        labctl/stream/events.py), unix_time_s (NaN where the event has none), detail (the event, a
+        dict).
+        """
+        query = text(
+            "SELECT kind, unix_time_s, detail FROM events WHERE subject = :subject "
+            "ORDER BY source, number, position"
+        )
+        frame = self._frame(query.bindparams(subject=subject)).astype({"unix_time_s": "float64"})
+        details = [json.loads(detail) for detail in frame["detail"]]
+        frame["detail"] = pd.Series(details, index=frame.index, dtype=object)
+        return frame
 
     def alarms(self) -> pd.DataFrame:
         """Every alarm that there ever was, by ``alarm_number``, as it stands now.
@@ -213,23 +279,15 @@ class Archive:
         """
         run_number = self._run_number(run)
         names = tuple(RECORD_COLUMNS)
-        query = samples_query(names).where(schema.samples.c.run_number == run_number)
+        query = select(*(schema.samples.c[name] for name in names)).where(
+            schema.samples.c.run_number == run_number
+        )
         if cycles is not None:
             query = query.where(schema.samples.c.cycle.in_(list(cycles)))
         query = query.order_by(schema.samples.c.seq).execution_options(yield_per=10_000)
         with self._reading() as connection:
             for row in connection.execute(query):
                 yield tuple(row)
-
-    def _sample_blocks(
-        self, run: str, names: Sequence[str], cycles: Iterable[int] | None
-    ) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
-        run_number = self._run_number(run)
-        query = samples_query(names).where(schema.samples.c.run_number == run_number)
-        if cycles is not None:
-            query = query.where(schema.samples.c.cycle.in_([int(cycle) for cycle in cycles]))
-        with self._reading() as connection:
-            yield from read_columns(connection, query, names)
 
     def _run_number(self, run: str) -> int:
         runs = schema.runs

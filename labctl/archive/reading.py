@@ -1,68 +1,212 @@
-"""Samples of a run out of the database, as columns."""
+"""Samples of a run out of the database, as columns.
+
+Both databases are read past SQLAlchemy's rows, which would cost more than the database: SQLite
+through its own cursor, PostgreSQL through binary COPY, whose rows numpy reads as they stand.
+
+PostgreSQL 15 manual, COPY, "Binary Format".
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Select, and_, or_, select
+from sqlalchemy import Connection
 
-from labctl.archive import schema
+from labctl.archive.bulk import WIDTHS, as_sqlalchemy_raises
+from labctl.archive.spans import Spans
 from labctl.model import RECORD_COLUMNS, Records
 
 ROWS_AT_ONCE = 50_000
+MOST_PIECES = 100
+"""Of cycles or steps that a query names one by one; where there are more, all between the first
+and the last are read and the others dropped here."""
+_HEADER_B = 19
+
+Block = dict[str, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which samples of a run.
+
+    cycles, steps: of these alone; None for all. 0 is outside any cycle.
+    every: numbers 1, 1 + every, 1 + 2 * every and so on.
+    """
+
+    run_number: int
+    first_seq: int | None = None
+    last_seq: int | None = None
+    cycles: Iterable[int] | None = None
+    steps: Iterable[int] | None = None
+    every: int = 1
 
 
 def read_records(
     connection: Connection,
     run_number: int,
-    first_seq: int,
-    last_seq: int,
+    first_seq: int | None = None,
+    last_seq: int | None = None,
     cycles: tuple[int, int] | None = None,
 ) -> Records:
-    """Samples ``first_seq`` to ``last_seq`` of a run, in order of seq.
+    """Samples ``first_seq`` to ``last_seq`` of a run, or all, in order of seq.
 
     Args:
         cycles: first and last number of the cycles that they are expected in, which the index
             finds quickly. Where that does not give all of them, the whole run is searched.
     """
-    samples = schema.samples
-    wanted = and_(
-        samples.c.run_number == run_number,
-        samples.c.seq >= first_seq,
-        samples.c.seq <= last_seq,
-    )
-    if cycles is not None:
-        near = or_(samples.c.cycle.between(*cycles), samples.c.cycle == 0)
-        records = _read(connection, samples_query().where(wanted, near))
+    wanted = Wanted(run_number=run_number, first_seq=first_seq, last_seq=last_seq)
+    if cycles is not None and first_seq is not None and last_seq is not None:
+        near = Wanted(
+            run_number=run_number,
+            first_seq=first_seq,
+            last_seq=last_seq,
+            cycles=(0, *range(cycles[0], cycles[1] + 1)),
+        )
+        records = _records(connection, near)
         if len(records) == last_seq - first_seq + 1:
             return records
-    return _read(connection, samples_query().where(wanted))
+    return _records(connection, wanted)
 
 
-def samples_query(columns: Sequence[str] = tuple(RECORD_COLUMNS)) -> Select[tuple[object, ...]]:
-    """A query for these columns of ``samples``."""
-    return select(*(schema.samples.c[name] for name in columns))
+def read_columns(connection: Connection, wanted: Wanted, columns: Sequence[str]) -> Iterator[Block]:
+    """Those samples in blocks of columns, in no order; what is not known is NaN.
+
+    Args:
+        columns: names of :data:`labctl.model.RECORD_COLUMNS`, each once.
+    """
+    if not connection.in_transaction():
+        connection.begin()
+    cycles, steps = _spans(wanted.cycles), _spans(wanted.steps)
+    # A column that is only needed to choose rows is read besides.
+    names = list(columns)
+    sieves: list[tuple[str, Spans]] = []
+    conditions = [f"run_number = {wanted.run_number:d}"]
+    if wanted.first_seq is not None:
+        conditions.append(f"seq >= {wanted.first_seq:d}")
+    if wanted.last_seq is not None:
+        conditions.append(f"seq <= {wanted.last_seq:d}")
+    if wanted.every > 1:
+        conditions.append(f"(seq - 1) % {wanted.every:d} = 0")
+    for name, spans in (("cycle", cycles), ("step", steps)):
+        if spans is not None:
+            conditions.append(_condition(name, spans))
+            if len(list(spans)) > MOST_PIECES:
+                sieves.append((name, spans))
+                names += [] if name in names else [name]
+    where = " AND ".join(conditions)
+    read = _blocks_of_copy if connection.dialect.name == "postgresql" else _blocks_of_cursor
+    for block in read(connection, names, where):
+        for name, spans in sieves:
+            keep = _inside(block[name], spans)
+            block = {each: column[keep] for each, column in block.items()}  # noqa: PLW2901
+        yield {name: block[name] for name in columns}
 
 
-def read_columns(
-    connection: Connection, query: Select[tuple[object, ...]], columns: Sequence[str]
-) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
-    """The rows of ``query`` in blocks of columns; NULL becomes NaN."""
-    result = connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE))
-    for rows in result.partitions():
-        yield {
-            name: np.array(values, dtype=np.int64 if RECORD_COLUMNS[name] == "<i8" else np.float64)
-            for name, values in zip(columns, zip(*rows, strict=True), strict=True)
-        }
+def in_order(blocks: Iterable[Block], columns: Sequence[str]) -> Block:
+    """One block out of many, in the order of ``seq``, which is among the columns."""
+    pieces = list(blocks)
+    found = {
+        name: np.concatenate([piece[name] for piece in pieces])
+        if pieces
+        else np.empty(0, dtype=RECORD_COLUMNS[name])
+        for name in columns
+    }
+    seq = found["seq"]
+    if len(seq) > 1 and not bool((np.diff(seq) > 0).all()):
+        order = np.argsort(seq, kind="stable")
+        found = {name: column[order] for name, column in found.items()}
+    return found
 
 
-def _read(connection: Connection, query: Select[tuple[object, ...]]) -> Records:
+def _records(connection: Connection, wanted: Wanted) -> Records:
     names = tuple(RECORD_COLUMNS)
-    blocks = list(read_columns(connection, query, names))
-    if not blocks:
-        return Records()
-    columns = {name: np.concatenate([block[name] for block in blocks]) for name in names}
-    order = np.argsort(columns["seq"], kind="stable")
-    return Records(*(columns[name][order] for name in names))
+    return Records(**in_order(read_columns(connection, wanted, names), names))
+
+
+def _blocks_of_cursor(connection: Connection, names: Sequence[str], where: str) -> Iterator[Block]:
+    cursor: Any = connection.connection.cursor()
+    # A temperature is never infinite, and NaN is NULL to SQLite: infinity stands for it on the way.
+    chosen = ", ".join(
+        f'COALESCE("{name}", 9e999)' if name == "temperature_degC" else f'"{name}"'
+        for name in names
+    )
+    with as_sqlalchemy_raises(connection):
+        cursor.execute(f"SELECT {chosen} FROM samples WHERE {where}")  # noqa: S608
+        while rows := cursor.fetchmany(ROWS_AT_ONCE):
+            count = len(rows) * len(names)
+            flat = np.fromiter(itertools.chain.from_iterable(rows), np.float64, count)
+            table = flat.reshape(len(rows), len(names)).T
+            yield {name: _typed(name, values) for name, values in zip(names, table, strict=True)}
+        cursor.close()
+
+
+def _typed(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if name == "temperature_degC":
+        return np.where(np.isinf(values), np.nan, values)
+    return values.astype(RECORD_COLUMNS[name])
+
+
+def _blocks_of_copy(connection: Connection, names: Sequence[str], where: str) -> Iterator[Block]:
+    row = np.dtype(
+        [("fields", ">i2")]
+        + [part for name in names for part in ((f"{name} size", ">i4"), (name, WIDTHS[name]))]
+    )
+    chosen = ", ".join(
+        f"""COALESCE("{name}", 'NaN')""" if name == "temperature_degC" else f'"{name}"'
+        for name in names
+    )
+    statement = f"COPY (SELECT {chosen} FROM samples WHERE {where}) TO STDOUT (FORMAT BINARY)"  # noqa: S608
+    driver: Any = connection.connection.driver_connection
+    with as_sqlalchemy_raises(connection), driver.cursor() as cursor:
+        with cursor.copy(statement) as copy:
+            left = bytes(copy.read())[_HEADER_B:]
+            pieces = [left] if left else []
+            size = len(left)
+            for piece in copy:
+                pieces.append(piece)
+                size += len(piece)
+                if size >= ROWS_AT_ONCE * row.itemsize:
+                    whole, left = _whole_rows(b"".join(pieces), row)
+                    yield _columns_of(whole, names)
+                    pieces, size = [left], len(left)
+            whole, _ = _whole_rows(b"".join(pieces), row)
+            yield _columns_of(whole, names)
+
+
+def _whole_rows(data: bytes, row: np.dtype[Any]) -> tuple[np.ndarray[Any, Any], bytes]:
+    """The rows that are all there, and what is left: a part of a row, or the trailer."""
+    count = len(data) // row.itemsize
+    return np.frombuffer(data, dtype=row, count=count), data[count * row.itemsize :]
+
+
+def _columns_of(rows: np.ndarray[Any, Any], names: Sequence[str]) -> Block:
+    return {name: rows[name].astype(RECORD_COLUMNS[name]) for name in names}
+
+
+def _spans(numbers: Iterable[int] | None) -> Spans | None:
+    """The numbers, each one higher: spans hold none below 1. None for all."""
+    if numbers is None:
+        return None
+    if isinstance(numbers, range) and numbers.step == 1:
+        return Spans([(numbers.start + 1, numbers.stop)] if len(numbers) else [])
+    return Spans((int(one) + 1, int(one) + 1) for one in numbers if one >= 0)
+
+
+def _condition(name: str, spans: Spans) -> str:
+    pieces = [(first - 1, last - 1) for first, last in spans]
+    if len(pieces) > MOST_PIECES:
+        pieces = [(pieces[0][0], pieces[-1][1])]
+    if not pieces:
+        return "1 = 0"
+    return "(" + " OR ".join(f"{name} BETWEEN {a:d} AND {b:d}" for a, b in pieces) + ")"
+
+
+def _inside(values: np.ndarray[Any, Any], spans: Spans) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    firsts = np.array([first - 1 for first, _ in spans])
+    lasts = np.array([last - 1 for _, last in spans])
+    place = np.searchsorted(lasts, values)
+    return np.asarray(firsts[np.minimum(place, len(firsts) - 1)] <= values) & (place < len(firsts))

@@ -13,6 +13,10 @@ Decisions:
   of order, and a run may be known before its cell.
 - ``run_number`` and ``alarm_number`` count in the order of arrival and mean nothing else.
 - Integrals of a cycle are empty until all of its samples are here.
+- ``spectra`` has a row for each frequency, so that a spectrum is read and drawn without decoding
+  anything; what holds for the whole spectrum stands in each of its rows.
+- ``markers`` has the place in the journal as its key: the same marker may be set twice at one
+  sample.
 """
 
 from __future__ import annotations
@@ -85,6 +89,9 @@ cells = Table(
     Column("note", Text, nullable=False),
     Column("actor", Text, nullable=False, comment="who registered it last"),
     Column("registered_unix_s", Double, nullable=False),
+    Column(
+        "cell_type", Text, nullable=False, server_default="", comment="of the lab's configuration"
+    ),
 )
 
 cell_parents = Table(
@@ -193,6 +200,45 @@ steps = Table(
     Column("discharge_Wh", Double),
 )
 
+spectra = Table(
+    "spectra",
+    metadata,
+    _run(primary_key=True),
+    Column(
+        "spectrum", Integer, primary_key=True, autoincrement=False, comment="of the run, from 1"
+    ),
+    Column(
+        "point", Integer, primary_key=True, autoincrement=False, comment="in the order measured"
+    ),
+    Column("visit", Integer, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("cycle", Integer, nullable=False, comment="0 outside any cycle"),
+    Column("after_seq", BigInteger, nullable=False, comment="the last sample before it"),
+    Column("test_time_s", Double, comment="since the run began"),
+    Column("unix_time_s", Double, nullable=False),
+    Column("frequency_Hz", Double),
+    Column("impedance_real_ohm", Double),
+    Column("impedance_imag_ohm", Double, comment="negative for a capacitor"),
+    Column("voltage_V", Double, comment="the working point"),
+    Column("current_A", Double, comment="the working point"),
+    Column("temperature_degC", Double),
+)
+
+markers = Table(
+    "markers",
+    metadata,
+    _run(primary_key=True),
+    Column("batch_number", BigInteger, primary_key=True, autoincrement=False),
+    Column("position", Integer, primary_key=True, autoincrement=False, comment="in its batch"),
+    Column("marker", Text, nullable=False),
+    Column("direction", Text, nullable=False, comment="sent or received"),
+    Column("seq", BigInteger, nullable=False, comment="the sample that it was set at"),
+    Column("cycle", Integer, nullable=False, comment="0 outside any cycle"),
+    Column("test_time_s", Double, comment="since the run began"),
+    Column("unix_time_s", Double, nullable=False),
+    Column("actor", Text, nullable=False, comment="who sent what was received"),
+)
+
 cycles = Table(
     "cycles",
     metadata,
@@ -290,7 +336,7 @@ events = Table(
     Column("position", Integer, primary_key=True, autoincrement=False),
     Column("kind", Text, nullable=False),
     Column("subject", Text, nullable=False, comment="the run, cell, instrument or command"),
-    Column("unix_time_s", Double, nullable=False),
+    Column("unix_time_s", Double, comment="empty where the event has none of its own"),
     Column("detail", Text, nullable=False, comment="the event as JSON"),
     Index("events_subject", "subject", "kind"),
 )

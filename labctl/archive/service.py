@@ -31,6 +31,7 @@ from labctl.archive.telling import (
     alarm_message,
     all_acks,
     cycle_message,
+    last_of_each_run,
     latest_cycles,
 )
 from labctl.clock import Clock, RealClock
@@ -220,7 +221,11 @@ class ArchiveService:
             await self._publish(connection, _acks(committed.acks.values()))
             await self._publish(
                 connection,
-                [cycle_message(done.node, done.summary) for done in committed.cycles if done.node],
+                [
+                    cycle_message(done.node, done.summary)
+                    for done in last_of_each_run(committed.cycles)
+                    if done.node
+                ],
             )
             if committed.alarms_changed:
                 self._alarms_changed.set()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
 from labctl.alarms.evidence import is_comparable
 from labctl.archive import schema
@@ -45,7 +45,8 @@ class VerifyReport:
 
 
 def verify_run(connection: Connection, run_id: str) -> VerifyReport:
-    """Look for missing and doubled samples, an incomplete ledger, and cycles that do not follow.
+    """Look for missing and doubled samples, an incomplete ledger, cycles that do not follow, steps
+    that do not hold the samples that say so, and spectra with holes.
 
     Raises:
         ArchiveError: there is no such run.
@@ -55,12 +56,14 @@ def verify_run(connection: Connection, run_id: str) -> VerifyReport:
     ).one_or_none()
     if run is None:
         raise ArchiveError(f"there is no run {run_id!r} in the archive")
-    records = read_records(connection, run.run_number, 1, 2**63 - 1)
+    records = read_records(connection, run.run_number)
     cycles = _cycle_rows(connection, run.run_number)
     problems = [
         *_of_seq(run, records),
         *_of_ledger(connection, run),
         *_of_cycles(cycles, records, run),
+        *_of_steps(connection, records, run),
+        *_of_spectra(connection, run),
     ]
     return VerifyReport(run_id, len(records), len(cycles), tuple(problems[:MOST_PROBLEMS]))
 
@@ -78,7 +81,7 @@ def recompute_cycles(connection: Connection, run_id: str) -> list[dict[str, Any]
     ).one_or_none()
     if run is None:
         raise ArchiveError(f"there is no run {run_id!r} in the archive")
-    records = read_records(connection, run.run_number, 1, 2**63 - 1)
+    records = read_records(connection, run.run_number)
     return _recomputed(_cycle_rows(connection, run.run_number), records, run)
 
 
@@ -189,6 +192,55 @@ def _of_cycles(rows: Sequence[dict[str, Any]], records: Records, run: Row[Any]) 
                 f"cycle {row['cycle']} does not follow from its samples: "
                 + ", ".join(f"{name} is {row[name]}, not {again[name]}" for name in different)
             )
+    return problems
+
+
+def _of_steps(connection: Connection, records: Records, run: Row[Any]) -> list[str]:
+    """Each sample lies in the step whose visit it names; all of them do once the run is over."""
+    table = schema.steps
+    query = (
+        select(table.c.visit, table.c.first_seq, table.c.last_seq)
+        .where(table.c.run_number == run.run_number, table.c.last_seq >= table.c.first_seq)
+        .order_by(table.c.first_seq)
+    )
+    rows = np.array(connection.execute(query).all(), dtype=np.int64).reshape(-1, 3)
+    visits, firsts, lasts = rows.T
+    if not len(rows):
+        return []
+    place = np.searchsorted(firsts, records.seq, side="right") - 1
+    covered = (place >= 0) & (records.seq <= lasts[np.maximum(place, 0)])
+    elsewhere = covered & (visits[np.maximum(place, 0)] != records.visit)
+    problems = [
+        f"sample {records.seq[n]} is of visit {records.visit[n]}, "
+        f"and the steps say of visit {visits[place[n]]}"
+        for n in np.flatnonzero(elsewhere)[:MOST_PROBLEMS]
+    ]
+    if run.last_seq is not None and run.last_seq == run.complete_through_seq:
+        problems += [
+            f"samples {a} to {b} belong to no step that ended"
+            for a, b in _spans_of(np.unique(records.seq[~covered]))
+        ]
+    return problems
+
+
+def _of_spectra(connection: Connection, run: Row[Any]) -> list[str]:
+    table = schema.spectra
+    query = (
+        select(table.c.spectrum, func.count(), func.max(table.c.point))
+        .where(table.c.run_number == run.run_number)
+        .group_by(table.c.spectrum)
+        .order_by(table.c.spectrum)
+    )
+    rows = connection.execute(query).all()
+    problems = [
+        f"spectrum {spectrum} has {count} of {last} points"
+        for spectrum, count, last in rows
+        if count != last
+    ]
+    if rows and run.outcome is not None:
+        there = Spans((row.spectrum, row.spectrum) for row in rows)
+        missing = there.holes(1, rows[-1].spectrum)
+        problems += [f"spectra {a} to {b} are not there" for a, b in missing]
     return problems
 
 

@@ -12,7 +12,9 @@ VIEWS: dict[str, str] = {
         SELECT runs.run_id, runs.cell, samples.seq, samples.test_time_s, samples.unix_time_s,
                samples.cycle, samples.step, samples.visit, samples."voltage_V",
                samples."current_A", samples."charge_Ah", samples."energy_Wh",
-               samples."temperature_degC"
+               samples."temperature_degC",
+               1000 * samples."charge_Ah" / NULLIF(runs.active_mass_g, 0) AS "charge_mAh_g",
+               runs.active_mass_g
         FROM samples JOIN runs ON runs.run_number = samples.run_number
     """,
     "steps_named": """
@@ -20,7 +22,10 @@ VIEWS: dict[str, str] = {
                steps.technique, steps.first_seq, steps.last_seq, steps.start_test_time_s,
                steps.end_test_time_s, steps."end_voltage_V", steps."end_current_A",
                steps.ended_by, steps."charge_Ah", steps."discharge_Ah", steps."charge_Wh",
-               steps."discharge_Wh"
+               steps."discharge_Wh",
+               1000 * steps."charge_Ah" / NULLIF(runs.active_mass_g, 0) AS "charge_mAh_g",
+               1000 * steps."discharge_Ah" / NULLIF(runs.active_mass_g, 0) AS "discharge_mAh_g",
+               runs.active_mass_g
         FROM steps JOIN runs ON runs.run_number = steps.run_number
     """,
     "cycles_named": """
@@ -41,11 +46,33 @@ VIEWS: dict[str, str] = {
                cycles."mean_discharge_voltage_V", cycles."voltage_min_V",
                cycles."voltage_max_V", cycles."current_min_A", cycles."current_max_A",
                cycles.duration_s, cycles.end_test_time_s, cycles.end_unix_time_s,
-               cycles.first_seq, cycles.last_seq
+               cycles.first_seq, cycles.last_seq,
+               1000 * cycles."charge_Wh" / NULLIF(runs.active_mass_g, 0) AS "charge_Wh_kg",
+               1000 * cycles."discharge_Wh" / NULLIF(runs.active_mass_g, 0) AS "discharge_Wh_kg"
         FROM cycles JOIN runs ON runs.run_number = cycles.run_number
         LEFT JOIN retention_references
                ON retention_references.run_number = cycles.run_number
               AND retention_references.cycle_class = cycles.cycle_class
+    """,
+    "spectra_named": """
+        SELECT runs.run_id, runs.cell, spectra.spectrum, spectra.point, spectra.visit,
+               spectra.step, spectra.cycle, spectra.after_seq, spectra.test_time_s,
+               spectra.unix_time_s, spectra."frequency_Hz", spectra.impedance_real_ohm,
+               spectra.impedance_imag_ohm, spectra."voltage_V", spectra."current_A",
+               spectra."temperature_degC"
+        FROM spectra JOIN runs ON runs.run_number = spectra.run_number
+    """,
+    "markers_named": """
+        SELECT runs.run_id, runs.cell, markers.batch_number, markers.position, markers.marker,
+               markers.direction, markers.seq, markers.cycle, markers.test_time_s,
+               markers.unix_time_s, markers.actor, samples."voltage_V", samples."current_A",
+               samples."charge_Ah",
+               1000 * samples."charge_Ah" / NULLIF(runs.active_mass_g, 0) AS "charge_mAh_g",
+               runs.active_mass_g
+        FROM markers JOIN runs ON runs.run_number = markers.run_number
+        LEFT JOIN samples
+               ON samples.run_number = markers.run_number
+              AND samples.cycle = markers.cycle AND samples.seq = markers.seq
     """,
     "alarms_named": """
         SELECT alarms.alarm_number, runs.run_id, runs.cell, alarms.rule, alarms.rule_number,

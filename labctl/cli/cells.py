@@ -27,6 +27,9 @@ def add(
     parent: Annotated[
         list[str] | None, typer.Option(help="A cell that this one was built from; repeatable.")
     ] = None,
+    cell_type: Annotated[
+        str, typer.Option("--type", help="Whose limits hold, as in labctl.toml [cell_types.TYPE].")
+    ] = "",
     note: Annotated[str, typer.Option(help="Anything worth knowing.")] = "",
     config: ConfigOption = None,
 ) -> None:
@@ -34,7 +37,7 @@ def add(
     from labctl.control import Done, RegisterCell, ask
     from labctl.settings import load_settings
 
-    cell = _cell(name, material, mass, one_c, window, area, tuple(parent or ()), note)
+    cell = cell_of(name, material, mass, one_c, window, area, tuple(parent or ()), note, cell_type)
     settings = load_settings(config)
     done = run(ask(settings.socket, RegisterCell(cell=cell), Done))
     out.print(done.message, markup=False)
@@ -65,16 +68,18 @@ def list_cells(config: ConfigOption = None) -> None:
     out.print(table)
 
 
-def _cell(
+def cell_of(
     name: str,
     material: str,
     mass: str,
     one_c: str,
     window: str,
-    area: str | None,
-    parents: tuple[str, ...],
-    note: str,
+    area: str | None = None,
+    parents: tuple[str, ...] = (),
+    note: str = "",
+    cell_type: str = "",
 ) -> Cell:
+    """A cell out of what was typed."""
     from labctl.model import Cell
     from labctl.units import Kind, QuantityError, parse_quantity, parse_range
 
@@ -101,6 +106,7 @@ def _cell(
             area_cm2=area_cm2,
             parents=parents,
             note=note,
+            cell_type=cell_type,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error

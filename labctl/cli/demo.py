@@ -1,4 +1,4 @@
-"""``labctl demo``: nine simulated cells, measured through the whole system."""
+"""``labctl demo``: the reference study on simulated cells, measured through the whole system."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from labctl.cli.common import out
@@ -21,9 +21,9 @@ from labctl.cli.common import out
 if TYPE_CHECKING:
     from labctl.control import Status
     from labctl.demo.bench import Bench
-    from labctl.demo.cells import DemoCell
     from labctl.demo.conduct import Heard
     from labctl.demo.findings import Findings
+    from labctl.demo.study import Study
 
 
 class BrokerName(enum.Enum):
@@ -34,12 +34,14 @@ class BrokerName(enum.Enum):
     AMQTT = "amqtt"
 
 
-RECIPE = "capacity-0.2C"
 PLOT = "capacity.png"
 
 
 def demo(
     folder: Annotated[Path, typer.Option(help="Where everything lies.")] = Path("demo"),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only the capacities of nine cells, a few seconds.")
+    ] = False,
     speed: Annotated[
         str, typer.Option(help="'virtual', 1 for real time (two days), or a factor such as 5000.")
     ] = "virtual",
@@ -51,24 +53,27 @@ def demo(
         str, typer.Option(help="SQLAlchemy's address of the archive; an SQLite file or PostgreSQL.")
     ] = "sqlite:///archive.db",
 ) -> None:
-    """Run the whole system on nine simulated cells, and show what it measured.
+    """Measure the reference study on simulated cells, through the whole system, and show it.
+
+    Capacity, rate ladder, 10,000 cycles at 50C, GITT, voltammetry, impedance, hard carbon,
+    full cells and an operando run; with --quick the capacities alone.
 
     A demo that was interrupted, or whose processes were killed, goes on where it stood.
     """
     from labctl.clock import clock_from_speed
     from labctl.demo.bench import Wanted, set_up_bench
-    from labctl.demo.cells import demo_cells
+    from labctl.demo.study import capacities, whole_study
 
     try:
         clock_from_speed(speed)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--speed") from error
     began_s = time.monotonic()
-    cells = demo_cells(seed)
-    wanted = Wanted(seed=seed, speed=speed, broker=broker.value, archive=archive)
-    with set_up_bench(folder, cells, wanted) as bench:
+    study = capacities(seed) if quick else whole_study(seed)
+    wanted = Wanted(quick=quick, seed=seed, speed=speed, broker=broker.value, archive=archive)
+    with set_up_bench(folder, study, wanted) as bench:
         try:
-            findings = asyncio.run(_measure(bench, cells))
+            findings = asyncio.run(_measure(bench, study))
         except KeyboardInterrupt:
             out.print(
                 "\nInterrupted; every process has ended. The same command goes on where it stood.",
@@ -82,11 +87,10 @@ def demo(
         raise typer.Exit(1)
 
 
-async def _measure(bench: Bench, cells: list[DemoCell]) -> Findings:
+async def _measure(bench: Bench, study: Study) -> Findings:
     from labctl.cli.services import services_of
     from labctl.demo.conduct import conduct
     from labctl.demo.findings import read_findings
-    from labctl.protocols.recipe import shipped_recipes
     from labctl.settings import load_settings
     from labctl.supervisor import supervise
 
@@ -100,31 +104,29 @@ async def _measure(bench: Bench, cells: list[DemoCell]) -> Findings:
     )
     services = services_of(settings, bench.config)
     async with supervise(services, logs):
-        with _Show(cells) as show:
-            await conduct(settings, cells, shipped_recipes()[RECIPE], show.look)
+        with _Show(study) as show:
+            await conduct(settings, study, show.look)
         return await asyncio.to_thread(
-            read_findings,
-            settings.archive_url,
-            {each.cell.name for each in cells if each.faulty},
-            bench.folder / PLOT,
-            show.runs,
+            read_findings, settings.archive_url, study, bench.folder / PLOT, show.runs
         )
 
 
 class _Show:
     """Progress: a bar a cell on a terminal, now and then a line elsewhere."""
 
-    def __init__(self, cells: list[DemoCell]) -> None:
+    def __init__(self, study: Study) -> None:
         self._bars = Progress(
-            TextColumn("{task.description:<14}"),
+            TextColumn("{task.description:<28}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[words]}"),
             console=out,
         )
-        self._tasks = {
-            each.cell.name: self._bars.add_task(each.cell.name, total=1.0, words="waiting")
-            for each in cells
-        }
+        self._tasks: dict[str, list[TaskID]] = {}
+        for work in study.works:
+            name = work.cell.cell.name
+            bar = self._bars.add_task(f"{name} {work.recipe}", total=1.0, words="waiting")
+            self._tasks.setdefault(name, []).append(bar)
+        self._works = len(study.works)
         self._live = Live(self._bars, console=out, refresh_per_second=8)
         self._alarms: set[tuple[str, str]] = set()
         self._said_s = 0.0
@@ -144,6 +146,7 @@ class _Show:
     def look(self, status: Status, heard: Heard) -> None:
         """Show what the daemon says and what MQTT said."""
         self.runs = {run.run for run in status.runs}
+        bars = {cell: iter(each) for cell, each in self._tasks.items()}
         for run in status.runs:
             words = (
                 f"{run.state:<9} cycle {run.cycle}/{run.cycle_count}  "
@@ -152,8 +155,9 @@ class _Show:
                 + f"{run.seq:5d} records"
             )
             done = 1.0 if run.ended else run.visit / (run.visit_count + 1)
-            if run.cell in self._tasks:
-                self._bars.update(self._tasks[run.cell], completed=done, words=words)
+            bar = next(bars.get(run.cell, iter(())), None)
+            if bar is not None:
+                self._bars.update(bar, completed=done, words=words)
         problem = status.stream_problem
         if problem and problem == self._problem and problem not in self._told:
             self._told.add(problem)
@@ -172,7 +176,7 @@ class _Show:
             records = sum(run.seq for run in status.runs)
             ended = sum(run.ended for run in status.runs)
             out.print(
-                f"{records} records, {ended} of {len(self._tasks)} runs ended, "
+                f"{records} records, {ended} of {self._works} runs ended, "
                 f"{status.unconfirmed_batches} batches on their way to the archive",
                 highlight=False,
             )
@@ -197,8 +201,8 @@ def _tell(findings: Findings, bench: Bench) -> None:
         out.print(f"[bold red]archive:[/] {escape(problem)}", highlight=False, soft_wrap=True)
     if not findings.problems:
         out.print(
-            f"{findings.samples} samples in the archive: every reading once, cycles equal to a "
-            "recomputation.",
+            f"{findings.samples} samples and {findings.every_cycle} cycles in the archive: every "
+            "reading once, cycles equal to a recomputation.",
             highlight=False,
             soft_wrap=True,
         )

@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 from labctl import __version__
-from labctl.cli import alarms, archive, cells, demo, init, recipe, runs, services, simulate
+from labctl.cli import (
+    alarms,
+    archive,
+    cells,
+    convert,
+    demo,
+    init,
+    recipe,
+    runs,
+    services,
+    simulate,
+)
 from labctl.cli.common import complain
 from labctl.errors import LabctlError
 
@@ -21,6 +32,7 @@ app = typer.Typer(
     help="Run an electrochemistry laboratory: recipes on instruments, every reading kept, "
     "retention watched live.",
 )
+recipe.app.command()(convert.convert)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(cells.app, name="cell")
 app.add_typer(runs.app, name="run")
@@ -28,6 +40,7 @@ app.add_typer(alarms.app, name="alarms")
 app.add_typer(archive.app, name="archive")
 app.add_typer(simulate.app, name="simulate")
 app.command()(runs.status)
+app.command()(runs.signal)
 app.command()(services.up)
 app.command()(services.daemon)
 app.command()(services.broker)

@@ -1,37 +1,39 @@
-"""``labctl recipe``: check, explain and plan recipes before anything runs."""
+"""``labctl recipe``: write, check, explain and plan recipes before anything runs."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
+from labctl.cli.planning import plan
+from labctl.cli.recipes import RecipeArgument, fail, load_recipe, print_problems, say
 from labctl.errors import Problem, RecipeError
-from labctl.model import Cell
 from labctl.protocols.explain import explain_text
-from labctl.protocols.plan import plan_text
-from labctl.protocols.recipe import Recipe, compile_recipe, read_recipe, shipped_recipes
+from labctl.protocols.files import template_text
+from labctl.protocols.layout import laid_out
+from labctl.protocols.recipe import (
+    bundle,
+    find_recipe,
+    read_recipe,
+    read_text,
+    shipped_recipes,
+)
 from labctl.protocols.schema import schema_text
-from labctl.protocols.source import LARGEST_BYTES
-from labctl.units import Kind, QuantityError, nearest, parse_quantity, parse_range
 
-app = typer.Typer(help="Check, explain and plan recipes.", no_args_is_help=True)
+app = typer.Typer(help="Write, check, explain and plan recipes.", no_args_is_help=True)
+app.command()(plan)
 
-_RecipeArgument = Annotated[
-    str, typer.Argument(metavar="FILE", help="A recipe file, or the name of a shipped recipe.")
+_Files = Annotated[
+    list[str],
+    typer.Argument(metavar="FILE...", help="Recipe files, or names of shipped recipes."),
 ]
 
 
 @app.command()
-def check(
-    files: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE...", help="Recipe files, or names of shipped recipes."),
-    ],
-) -> None:
+def check(files: _Files) -> None:
     """Look for every mistake that can be found without a cell."""
     wrong = 0
     for file in files:
@@ -41,66 +43,18 @@ def check(
             wrong += 1
             print_problems(error)
         else:
-            _out().print(f"ok  {file}: {recipe.name}", style="green", soft_wrap=True, markup=False)
+            say(f"ok  {file}: {recipe.name}", "green")
     if wrong:
         raise typer.Exit(1)
 
 
 @app.command()
-def plan(
-    file: _RecipeArgument,
-    cell_mass: Annotated[
-        str, typer.Option("--cell-mass", help="Active mass of the cell.", metavar='"2.0 mg"')
-    ],
-    one_c: Annotated[
-        str, typer.Option("--one-c", help="What 1C means.", metavar='"100 mA/g"')
-    ] = "100 mA/g",
-    window: Annotated[
-        str,
-        typer.Option("--window", help="Safe voltages of the cell.", metavar='"1.0 V .. 4.5 V"'),
-    ] = "1.0 V .. 4.5 V",
-    area: Annotated[
-        str, typer.Option("--area", help="Area of the electrode.", metavar='"1.13 cm2"')
-    ] = "",
-    max_current: Annotated[
-        str, typer.Option("--max-current", help="Largest safe current.", metavar='"20 mA"')
-    ] = "",
-    cell_name: Annotated[str, typer.Option("--cell-name", help="What to call it.")] = "a cell",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A parameter: name=value.", metavar="NAME=VALUE"),
-    ] = None,
-) -> None:
-    """Say what a recipe does to one cell: amperes, volts, limits, about how long."""
-    try:
-        low_V, high_V = parse_range(window, Kind.VOLTAGE)
-        cell = Cell(
-            name=cell_name,
-            material="",
-            active_mass_g=parse_quantity(cell_mass, Kind.MASS),
-            one_C_mA_per_g=parse_quantity(one_c, Kind.CURRENT_PER_MASS),
-            safe_voltage_min_V=low_V,
-            safe_voltage_max_V=high_V,
-            area_cm2=parse_quantity(area, Kind.AREA) if area else None,
-            max_current_A=parse_quantity(max_current, Kind.CURRENT) if max_current else None,
-        )
-    except ValueError as error:
-        suggestion = error.suggestion if isinstance(error, QuantityError) else ""
-        _fail(RecipeError([Problem(str(error), suggestion=suggestion)]))
-    try:
-        program = compile_recipe(load_recipe(file), cell, parse_settings(settings or []))
-    except RecipeError as error:
-        _fail(error)
-    typer.echo(plan_text(program, cell), nl=False)
-
-
-@app.command()
-def explain(file: _RecipeArgument) -> None:
+def explain(file: RecipeArgument) -> None:
     """Say in words what a recipe does."""
     try:
         recipe = load_recipe(file)
     except RecipeError as error:
-        _fail(error)
+        fail(error)
     typer.echo(explain_text(recipe), nl=False)
 
 
@@ -115,73 +69,81 @@ def list_recipes() -> None:
     """List the recipes that come with labctl."""
     shipped = shipped_recipes()
     width = max(len(name) for name in shipped)
-    for name, path in shipped.items():
-        recipe = read_recipe(path.read_text(encoding="utf-8"), file=str(path))
+    for name in shipped:
+        recipe = load_recipe(name)
         typer.echo(f"{name:<{width}}  {recipe.about or recipe.name}")
 
 
-def load_recipe(file: str) -> Recipe:
-    """The recipe of a file, or the shipped recipe of that name.
-
-    Raises:
-        RecipeError: there is no such file, it cannot be read, or it holds mistakes.
-    """
-    path, shipped = Path(file), shipped_recipes()
-    if not path.exists() and file.removesuffix(".yaml") in shipped:
-        path = shipped[file.removesuffix(".yaml")]
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="What to call it; '.yaml' is put behind it.")],
+    template: Annotated[
+        str, typer.Option("--from", help="A recipe file or shipped recipe to begin with.")
+    ] = "",
+) -> None:
+    """Write a new recipe, to be changed; and the schema beside it, for the editor."""
+    path = Path(name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
     try:
-        with path.open("rb") as stream:
-            text = stream.read(LARGEST_BYTES + 1).decode("utf-8")
-    except FileNotFoundError:
-        better = nearest(Path(file).stem, shipped)
-        hint = f"did you mean the shipped recipe '{better}'?" if better else ""
-        problem = Problem("there is no such file or shipped recipe", file, suggestion=hint)
-        raise RecipeError([problem]) from None
+        text = bundle(load_recipe(template)) if template else template_text()
+        text = _renamed(text, path.stem)
+        read_recipe(text, file=str(path))
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except RecipeError as error:
+        fail(error)
+    except FileExistsError:
+        fail(RecipeError([Problem("is there already", str(path), suggestion="take another name")]))
     except OSError as error:
-        raise RecipeError([Problem(f"cannot be read: {error.strerror}", file)]) from None
-    except UnicodeDecodeError as error:
-        problem = Problem(
-            f"byte {error.start + 1} is not UTF-8 text", file, suggestion="save it as UTF-8"
-        )
-        raise RecipeError([problem]) from None
-    return read_recipe(text, file=str(path))
+        fail(RecipeError([Problem(f"cannot be written: {error.strerror}", str(path))]))
+    say(f"wrote {path}", "green")
+    beside = path.parent / "recipe.schema.json"
+    if not beside.exists():
+        beside.write_text(schema_text(), encoding="utf-8")
+        say(f"wrote {beside}, with which editors complete and explain recipes")
 
 
-def parse_settings(settings: list[str]) -> dict[str, str]:
-    """``name=value`` texts as a table.
-
-    Raises:
-        RecipeError: a text without '=', or a name twice.
-    """
-    table: dict[str, str] = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not (name.strip() and equals):
-            raise RecipeError(
-                [Problem(f"'{setting}' sets nothing", suggestion="write for example upper='4.0 V'")]
+@app.command()
+def fmt(
+    files: _Files,
+    check_only: Annotated[
+        bool, typer.Option("--check", help="Change nothing; fail if something would be changed.")
+    ] = False,
+) -> None:
+    """Lay recipes out alike: two spaces a level, comments kept, what they mean unchanged."""
+    wrong = False
+    for name in files:
+        path = find_recipe(name)
+        try:
+            text = read_text(path, called=name)
+            new_text = laid_out(text, file=name)
+            if text == new_text:
+                continue
+            if check_only:
+                say(f"would change  {name}", "yellow")
+                wrong = True
+                continue
+            with path.open("w", encoding="utf-8", newline="\n") as file:
+                file.write(new_text)
+            say(f"laid out  {name}", "green")
+        except RecipeError as error:
+            wrong = True
+            print_problems(error)
+        except OSError as error:
+            wrong = True
+            print_problems(
+                RecipeError([Problem(f"cannot be written: {error.strerror}", str(path))])
             )
-        if name.strip() in table:
-            raise RecipeError([Problem(f"'{name.strip()}' is set twice")])
-        table[name.strip()] = value.strip()
-    return table
+    if wrong:
+        raise typer.Exit(1)
 
 
-def print_problems(error: RecipeError) -> None:
-    """Every problem on standard error, lines unbroken, in colour on a terminal."""
-    console = Console(stderr=True)
-    for problem in error.problems:
-        head, *rest = str(problem).split("\n")
-        text = Text(head, style="bold red")
-        for line in rest:
-            text.append("\n")
-            text.append(line, style="cyan" if line.strip() == problem.suggestion else "")
-        console.print(text, soft_wrap=True)
-
-
-def _out() -> Console:
-    return Console()
-
-
-def _fail(error: RecipeError) -> NoReturn:
-    print_problems(error)
-    raise typer.Exit(1)
+def _renamed(text: str, name: str) -> str:
+    """``text`` with the recipe's name and the place of its schema changed."""
+    title = name.replace("-", " ").replace("_", " ")
+    quoted = "'" + title.replace("'", "''") + "'"
+    title = title if re.fullmatch(r"[\w][\w .+-]*", title) else quoted
+    text = re.sub(r"^recipe:.*$", lambda _: f"recipe: {title}", text, count=1, flags=re.MULTILINE)
+    schema = "# yaml-language-server: $schema=recipe.schema.json"
+    return re.sub(
+        r"^# yaml-language-server:.*$", lambda _: schema, text, count=1, flags=re.MULTILINE
+    )

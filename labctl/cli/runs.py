@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,15 +12,30 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from labctl.cli.asked import (
+    find_recipe,
+    included_texts,
+    moment_of,
+    parse_channel,
+    parse_parameters,
+)
 from labctl.cli.common import ConfigOption, complain, out, read_text, run
 from labctl.errors import LabctlError
 
 if TYPE_CHECKING:
-    from labctl.control import RunStatus
+    from labctl.control import Request, RunStatus
 
 app = typer.Typer(no_args_is_help=True, help="Start recipes on cells, and stop them.")
 
 _TABLE_WIDTH = 130
+
+
+class StopAt(enum.Enum):
+    """When a run is stopped."""
+
+    NOW = "now"
+    STEP = "step"
+    CYCLE = "cycle"
 
 
 @app.command()
@@ -30,6 +47,18 @@ def start(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the recipe; repeatable."),
     ] = None,
+    queue: Annotated[
+        bool,
+        typer.Option("--queue", help="Begin when what has the channel or the cell has ended well."),
+    ] = False,
+    at: Annotated[
+        str,
+        typer.Option(
+            "--at",
+            metavar="TIME",
+            help="Not before this moment: '2026-03-01 08:00' in local time, or '+90min', '+8h'.",
+        ),
+    ] = "",
     dry: Annotated[
         bool, typer.Option("--dry", help="Check that everything fits, and start nothing.")
     ] = False,
@@ -39,20 +68,19 @@ def start(
     from labctl.control import Done, StartRun, ask
     from labctl.settings import load_settings
 
-    instrument, slash, own_channel = channel.partition("/")
-    if not (slash and instrument and own_channel):
-        raise typer.BadParameter(
-            f"{channel!r} is not INSTRUMENT/CHANNEL; 'labctl status' lists them",
-            param_hint="--channel",
-        )
-    path = _find_recipe(recipe)
+    instrument, own_channel = parse_channel(channel)
+    path = find_recipe(recipe)
+    text = read_text(path)
     request = StartRun(
-        recipe_text=read_text(path),
+        recipe_text=text,
         recipe_file=str(path),
         cell=cell,
         instrument=instrument,
         channel=own_channel,
-        parameters=_parameters(set_ or []),
+        parameters=parse_parameters(set_ or []),
+        included=included_texts(text, path),
+        queue=queue,
+        not_before_unix_s=moment_of(at) if at else 0.0,
         dry=dry,
     )
     out.print(run(ask(load_settings(config).socket, request, Done)).message, markup=False)
@@ -62,24 +90,77 @@ def start(
 def stop(
     runs: Annotated[list[str], typer.Argument(help="Runs, as 'labctl status' names them.")],
     reason: Annotated[str, typer.Option(help="Kept with the run.")] = "stopped by hand",
+    at: Annotated[
+        StopAt, typer.Option(help="Now, or at the end of the present step or cycle.")
+    ] = StopAt.NOW,
     config: ConfigOption = None,
 ) -> None:
     """Output off, and the run ended. What was measured is kept."""
-    from labctl.control import Done, StopRun, ask
-    from labctl.settings import load_settings
+    from labctl.control import StopRun
 
-    settings = load_settings(config)
-    failed = False
-    for name in runs:
-        try:
-            done = run(ask(settings.socket, StopRun(run=name, reason=reason), Done))
-        except LabctlError as error:
-            complain(error)
-            failed = True
-        else:
-            out.print(done.message, markup=False)
-    if failed:
-        raise typer.Exit(1)
+    _tell_each(runs, config, lambda name: StopRun(run=name, reason=reason, at=at.value))
+
+
+@app.command()
+def pause(
+    runs: Annotated[list[str], typer.Argument(help="Runs, as 'labctl status' names them.")],
+    reason: Annotated[str, typer.Option(help="Kept with the run.")] = "paused by hand",
+    config: ConfigOption = None,
+) -> None:
+    """Open circuit until 'labctl run resume'. The cycle counts as interrupted."""
+    from labctl.control import PauseRun
+
+    _tell_each(runs, config, lambda name: PauseRun(run=name, reason=reason))
+
+
+@app.command()
+def resume(
+    runs: Annotated[list[str], typer.Argument(help="Runs that are paused.")],
+    reason: Annotated[str, typer.Option(help="Kept with the run.")] = "resumed by hand",
+    config: ConfigOption = None,
+) -> None:
+    """Go on after a pause, with what is left of the step."""
+    from labctl.control import ResumeRun
+
+    _tell_each(runs, config, lambda name: ResumeRun(run=name, reason=reason))
+
+
+@app.command()
+def skip(
+    name: Annotated[str, typer.Argument(metavar="RUN")],
+    step: Annotated[
+        int, typer.Option(help="Only if it is in this step, as 'labctl status' counts; 0 is any.")
+    ] = 0,
+    reason: Annotated[str, typer.Option(help="Kept with the run.")] = "skipped by hand",
+    config: ConfigOption = None,
+) -> None:
+    """Leave the present step for the next one."""
+    from labctl.control import SkipStep
+
+    _tell_each([name], config, lambda one: SkipStep(run=one, reason=reason, step=step))
+
+
+@app.command()
+def hold(
+    name: Annotated[str, typer.Argument(metavar="RUN")],
+    reason: Annotated[str, typer.Option(help="Why somebody has to look first.")],
+    config: ConfigOption = None,
+) -> None:
+    """Open circuit until somebody looks and releases the run with a reason."""
+    from labctl.control import HoldRun
+
+    _tell_each([name], config, lambda one: HoldRun(run=one, reason=reason))
+
+
+@app.command()
+def confirm(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="A run that asks an operator.")],
+    config: ConfigOption = None,
+) -> None:
+    """What the recipe asked for was done: the run goes on."""
+    from labctl.control import SendSignal
+
+    _tell_each([name], config, lambda one: SendSignal(name="confirm", run=one))
 
 
 @app.command()
@@ -113,6 +194,20 @@ def abandon(
     from labctl.settings import load_settings
 
     request = AbandonRun(run=name, reason=reason)
+    out.print(run(ask(load_settings(config).socket, request, Done)).message, markup=False)
+
+
+def signal(
+    name: Annotated[str, typer.Argument(help="As the recipe names it, e.g. diffractometer-ready.")],
+    to: Annotated[str, typer.Option("--run", help="One run; else every run on this PC.")] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Tell the runs that something outside has happened. It is kept as a marker beside the
+    readings, and whoever waits for it goes on."""
+    from labctl.control import Done, SendSignal, ask
+    from labctl.settings import load_settings
+
+    request = SendSignal(name=name, run=to)
     out.print(run(ask(load_settings(config).socket, request, Done)).message, markup=False)
 
 
@@ -165,7 +260,7 @@ def show_runs(runs: list[RunStatus]) -> None:
             "" if each.current_A is None else f"{each.current_A * 1e3:+.4f} mA",
             f"{each.seq} records",
         ]
-        why = each.link_error or each.reason or each.label
+        why = each.link_error or each.waits_for or each.reason or each.label
         out.print(
             f"[bold]{escape(each.run)}[/] is {each.state}: {escape(each.cell)} on "
             f"{escape(each.instrument)}/{escape(each.channel)}\n"
@@ -195,31 +290,25 @@ def run_table(runs: list[RunStatus]) -> Table:
             "" if each.voltage_V is None else f"{each.voltage_V:.4f}",
             "" if each.current_A is None else f"{each.current_A * 1e3:+.4f}",
             str(each.seq),
-            escape(each.link_error or each.reason or each.label),
+            escape(each.link_error or each.waits_for or each.reason or each.label),
         )
     return table
 
 
-def _find_recipe(recipe: str) -> Path:
-    from labctl.protocols.recipe import shipped_recipes
+def _tell_each(runs: list[str], config: Path | None, request_for: Callable[[str], Request]) -> None:
+    """One command to each of the runs; what is refused for one does not keep it from the others."""
+    from labctl.control import Done, ask
+    from labctl.settings import load_settings
 
-    path = Path(recipe)
-    if path.is_file():
-        return path
-    shipped = shipped_recipes()
-    if recipe in shipped:
-        return shipped[recipe]
-    raise typer.BadParameter(
-        f"no file {recipe!r}, and no shipped recipe of that name: there are {', '.join(shipped)}",
-        param_hint="RECIPE",
-    )
-
-
-def _parameters(pairs: list[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.strip():
-            raise typer.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--set")
-        found[name.strip()] = value.strip()
-    return found
+    settings = load_settings(config)
+    failed = False
+    for name in runs:
+        try:
+            done = run(ask(settings.socket, request_for(name), Done))
+        except LabctlError as error:
+            complain(error)
+            failed = True
+        else:
+            out.print(done.message, markup=False)
+    if failed:
+        raise typer.Exit(1)

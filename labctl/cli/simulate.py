@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl.cli.simulate_palmsens import palmsens
 from labctl.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
+    from labctl.simulators.keithley.config import SmuConfig
     from labctl.simulators.neware_bts.rack import RackConfig
 
 app = typer.Typer(
@@ -23,6 +25,9 @@ app = typer.Typer(
 @app.callback()
 def simulate() -> None:
     """Stand-ins for instruments: the real protocols over the wire, with simulated cells."""
+
+
+app.command()(palmsens)
 
 
 @app.command()
@@ -61,4 +66,55 @@ async def _serve(config: RackConfig, ready_file: Path | None) -> None:
             await ended.wait()
     except OSError as error:
         message = f"the rack cannot serve on {config.host}:{config.port}: {error}"
+        raise ConfigError([Problem(message)]) from error
+
+
+@app.command()
+def keithley(
+    config: Annotated[Path, typer.Option(help="TOML file that describes the SourceMeter.")],
+    port: Annotated[int | None, typer.Option(help="TCP port; 0 is any free one.")] = None,
+    time_port: Annotated[
+        int | None, typer.Option(help="TCP port that moves virtual time on; 0 is any free one.")
+    ] = None,
+    speed: Annotated[str | None, typer.Option(help="'virtual', or 1, 60, ...")] = None,
+    state: Annotated[Path | None, typer.Option(help="Directory that outlives the process.")] = None,
+    ready_file: Annotated[
+        Path | None,
+        typer.Option(help="Gets host:port as soon as it listens; the time port on a second line."),
+    ] = None,
+) -> None:
+    """A Keithley 2450, 2460 or 2461 SourceMeter. Ends on SIGTERM and on Ctrl-C."""
+    from labctl.simulators.keithley.config import changed, read_smu_config
+
+    smu = changed(
+        read_smu_config(config),
+        port=port,
+        time_port=time_port,
+        speed=speed,
+        state_dir=None if state is None else str(state),
+    )
+    asyncio.run(_serve_smu(smu, ready_file))
+
+
+async def _serve_smu(config: SmuConfig, ready_file: Path | None) -> None:
+    from labctl.simulators.keithley.server import serve_smu
+
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, ended.set)
+    try:
+        async with serve_smu(config) as smu:
+            addresses = [f"{smu.host}:{smu.port}"]
+            if smu.time_port:
+                addresses.append(f"{smu.host}:{smu.time_port}")
+            if ready_file is not None:
+                new = ready_file.with_name(ready_file.name + ".new")
+                new.write_text("".join(f"{address}\n" for address in addresses), "utf-8")
+                new.replace(ready_file)
+            time_at = f", its time port at {addresses[1]}" if smu.time_port else ""
+            typer.echo(f"Keithley {config.model} SourceMeter at {addresses[0]}{time_at}")
+            await ended.wait()
+    except OSError as error:
+        message = f"the SourceMeter cannot serve on {config.host}:{config.port}: {error}"
         raise ConfigError([Problem(message)]) from error

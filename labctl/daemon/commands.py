@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 
 import msgspec
@@ -17,13 +16,20 @@ from labctl.control import (
     Done,
     GetCells,
     GetStatus,
+    HoldRun,
+    PauseRun,
     RegisterCell,
     ReleaseRun,
+    ResumeRun,
+    SendSignal,
+    SkipStep,
     StartRun,
     StopRun,
 )
 from labctl.daemon.node import Instrument, Node
 from labctl.daemon.status import status_of
+from labctl.daemon.turns import in_the_way
+from labctl.engine.hostwork import CONFIRM
 from labctl.engine.journal import Entry
 from labctl.engine.placement import Place
 from labctl.engine.run import Charter, Checkpoint
@@ -31,7 +37,7 @@ from labctl.engine.states import RunState
 from labctl.errors import CommandError, PlanError
 from labctl.model import Cell
 from labctl.program import Program, encode_program
-from labctl.protocols.recipe import compile_recipe, read_recipe
+from labctl.protocols.recipe import Recipe, bundle, compile_recipe, read_recipe
 from labctl.stream.events import CellRegistered, CommandTaken, RunCreated
 from labctl.stream.topics import check_name
 
@@ -69,6 +75,16 @@ class Commands:
                     return await self._register(command, request.cell, actor)
                 case StartRun():
                     return await self._start(command, request, actor)
+                case PauseRun():
+                    return await self._pause(command, request, actor)
+                case ResumeRun():
+                    return await self._resume(command, request, actor)
+                case SkipStep():
+                    return await self._skip(command, request, actor)
+                case HoldRun():
+                    return await self._hold(command, request, actor)
+                case SendSignal():
+                    return await self._signal(command, request, actor)
                 case ReleaseRun():
                     return await self._release(command, request, actor)
                 case AbandonRun():
@@ -93,14 +109,14 @@ class Commands:
             raise CommandError(
                 f"no cell {request.cell!r} is registered: register it with 'labctl cell add'"
             )
-        recipe = await asyncio.to_thread(read_recipe, request.recipe_text, file=request.recipe_file)
-        program = await asyncio.to_thread(compile_recipe, recipe, cell, request.parameters)
-        if refusals := instrument.driver.refusals(program):
+        recipe, program = await asyncio.to_thread(self._compiled, request, cell)
+        refusals = self._node.refusals(instrument, program)
+        if refusals:
             raise PlanError([f"{instrument.name}: {refusal}" for refusal in refusals])
-        self._check_free(request, program)
+        charter = self._charter(request, cell, recipe, program, actor)
+        self._check_free(request, charter)
         if request.dry:
             return Done(message="everything fits; nothing was started")
-        charter = self._charter(request, cell, program, actor)
         checkpoint = Checkpoint(state=RunState.CREATED, place=Place(run=charter.run))
         done = Done(run=charter.run, message=f"run {charter.run} is queued")
         note = self._audit(command, "start run", actor, charter.run)
@@ -129,15 +145,70 @@ class Commands:
         runner = self._node.runner(request.run)
         if runner.checkpoint.state.ended:
             return Done(run=request.run, message=f"run {request.run} has ended already")
-        done = Done(run=request.run, message=f"run {request.run} is stopping")
-        note = self._audit(command, "stop run", actor, request.run)
-        await runner.stop(f"{request.reason} ({actor})", _kept(command, done), note)
+        when = "" if request.at == "now" else f" at the end of its {request.at}"
+        done = Done(run=request.run, message=f"run {request.run} is stopping{when}")
+        note = self._audit(command, "stop run", actor, f"{request.run}{when}")
+        reason = f"{request.reason} ({actor})"
+        await runner.stop(reason, _kept(command, done), note, at=request.at)
+        self._node.next_please()
         return done
+
+    async def _pause(self, command: Command, request: PauseRun, actor: str) -> Done:
+        runner = self._node.runner(request.run)
+        done = Done(run=request.run, message=f"run {request.run} pauses")
+        note = self._audit(command, "pause run", actor, request.run)
+        await runner.pause(f"{request.reason} ({actor})", _kept(command, done), note)
+        return done
+
+    async def _resume(self, command: Command, request: ResumeRun, actor: str) -> Done:
+        runner = self._node.runner(request.run)
+        done = Done(run=request.run, message=f"run {request.run} goes on")
+        note = self._audit(command, "resume run", actor, request.run)
+        await runner.resume(f"{request.reason} ({actor})", _kept(command, done), note)
+        return done
+
+    async def _skip(self, command: Command, request: SkipStep, actor: str) -> Done:
+        runner = self._node.runner(request.run)
+        step = runner.step
+        if request.step and (step is None or step.index + 1 != request.step):
+            at = "no step" if step is None else f"step {step.index + 1} ({step.label})"
+            raise CommandError(f"run {request.run} is in {at}, not in step {request.step}")
+        done = Done(run=request.run, message=f"run {request.run} goes to its next step")
+        note = self._audit(command, "skip step", actor, request.run)
+        await runner.skip(f"{request.reason} ({actor})", _kept(command, done), note)
+        return done
+
+    async def _hold(self, command: Command, request: HoldRun, actor: str) -> Done:
+        runner = self._node.runner(request.run)
+        done = Done(run=request.run, message=f"run {request.run} is held until it is released")
+        note = self._audit(command, "hold run", actor, request.run)
+        await runner.hold_by_hand(f"{request.reason} ({actor})", _kept(command, done), note)
+        return done
+
+    async def _signal(self, command: Command, request: SendSignal, actor: str) -> Done:
+        """To one run, or to every run that goes on; each keeps it as a marker."""
+        check_name(request.name, "signal")
+        if request.name == CONFIRM and not request.run:
+            raise CommandError("say which run is confirmed: --run RUN")
+        told = await self._node.signal(
+            request.name,
+            actor,
+            run=request.run,
+            command=lambda runs: _kept(command, _signalled(request.name, runs)),
+            note=self._audit(
+                command, "send signal", actor, f"{request.name} {request.run}".strip()
+            ),
+        )
+        return _signalled(request.name, told)
 
     async def _release(self, command: Command, request: ReleaseRun, actor: str) -> Done:
         runner = self._node.runner(request.run)
         done = Done(run=request.run, message=f"run {request.run} goes on")
         note = self._audit(command, "release run", actor, request.run)
+        if self._node.waiting(runner) is not None:
+            await self._node.journal.commit(Entry(events=(note,), command=_kept(command, done)))
+            self._node.let_begin(request.run)
+            return done
         await runner.release(f"{request.reason} ({actor})", _kept(command, done), note)
         return done
 
@@ -162,36 +233,55 @@ class Commands:
             )
         return instrument
 
-    def _check_free(self, request: StartRun, program: Program) -> None:
-        for runner in self._node.runners.values():
-            charter = runner.charter
-            if runner.checkpoint.state.ended:
-                continue
-            if (charter.instrument, charter.channel) == (request.instrument, request.channel):
+    def _compiled(self, request: StartRun, cell: Cell) -> tuple[Recipe, Program]:
+        included = request.included
+
+        def load(name: str) -> str:
+            if name not in included:
+                raise FileNotFoundError(f"the text of '{name}' was not sent along")
+            return included[name]
+
+        recipe = read_recipe(request.recipe_text, file=request.recipe_file, load=load)
+        bounds = self._node.settings.bounds_of(cell)
+        return recipe, compile_recipe(recipe, cell, request.parameters, bounds=bounds)
+
+    def _check_free(self, request: StartRun, charter: Charter) -> None:
+        if request.queue:
+            return
+        known = [(other.charter, other.checkpoint) for other in self._node.runners.values()]
+        for other, checkpoint in in_the_way(charter, known):
+            here = (charter.instrument, charter.channel)
+            if other.cell == charter.cell and (other.instrument, other.channel) != here:
                 raise CommandError(
-                    f"channel {request.channel} of {request.instrument} is taken by run "
-                    f"{charter.run} ({runner.checkpoint.state}): stop it first, or wait for its end"
-                )
-            if charter.cell == program.cell:
-                raise CommandError(
-                    f"cell {program.cell} is in run {charter.run} on channel {charter.channel}: "
+                    f"cell {charter.cell} is in run {other.run} on channel {other.channel}: "
                     "a cell can only be in one place"
                 )
+            raise CommandError(
+                f"channel {charter.channel} of {charter.instrument} is taken by run "
+                f"{other.run} ({checkpoint.state}): stop it first, wait for its end, or start "
+                "with --queue"
+            )
 
-    def _charter(self, request: StartRun, cell: Cell, program: Program, actor: str) -> Charter:
-        return Charter(
+    def _charter(
+        self, request: StartRun, cell: Cell, recipe: Recipe, program: Program, actor: str
+    ) -> Charter:
+        charter = Charter(
             run=self._node.next_run(),
             cell=cell.name,
             instrument=request.instrument,
             channel=request.channel,
             recipe_name=program.name,
-            recipe_text=request.recipe_text,
+            recipe_text=bundle(recipe),
             program=program,
             active_mass_g=cell.active_mass_g,
             one_C_mA_per_g=cell.one_C_mA_per_g,
             actor=actor,
             created_unix_s=self._node.clock.unix_time_s(),
+            not_before_unix_s=request.not_before_unix_s,
         )
+        known = [(other.charter, other.checkpoint) for other in self._node.runners.values()]
+        ahead = in_the_way(charter, known)
+        return msgspec.structs.replace(charter, after_run=ahead[-1][0].run) if ahead else charter
 
     def _audit(self, command: Command, verb: str, actor: str, detail: str) -> CommandTaken:
         return CommandTaken(
@@ -202,6 +292,12 @@ class Commands:
             outcome="done",
             unix_time_s=self._node.clock.unix_time_s(),
         )
+
+
+def _signalled(name: str, runs: tuple[str, ...]) -> Done:
+    if not runs:
+        return Done(message=f"no run goes on that could hear the signal '{name}'")
+    return Done(message=f"signal '{name}' is kept with {', '.join(runs)}")
 
 
 def _kept(command: Command, done: Done) -> tuple[str, bytes]:
@@ -216,7 +312,7 @@ def _run_created(charter: Charter) -> RunCreated:
         channel=charter.channel,
         recipe_name=charter.recipe_name,
         recipe_text=charter.recipe_text,
-        recipe_sha256=hashlib.sha256(charter.recipe_text.encode()).hexdigest(),
+        recipe_sha256=charter.program.recipe_sha256,
         program=encode_program(charter.program),
         active_mass_g=charter.active_mass_g,
         one_C_mA_per_g=charter.one_C_mA_per_g,

@@ -7,38 +7,54 @@ the others go on.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
-from labctl.clock import Clock, RealClock, clock_from_speed
+from labctl.clock import Clock, RealClock, clock_from_speed, first_of
+from labctl.daemon.host import Host
+from labctl.daemon.turns import Waiting, waits_for
 from labctl.drivers import build_driver
-from labctl.drivers.base import Identity, Sequencer
+from labctl.drivers.base import Chamber, Driver, Identity, Sequencer, Source
+from labctl.engine.fitting import refusals_of
 from labctl.engine.journal import Entry, Journal
 from labctl.engine.run import Charter, Checkpoint
 from labctl.engine.runner import Pace, Runner
+from labctl.engine.states import RunState
 from labctl.errors import CommandError, JournalError, LabctlError
 from labctl.model import Cell, Records
+from labctl.program import Program
 from labctl.settings import Settings
-from labctl.stream.events import InstrumentSeen
+from labctl.stream.events import Event, InstrumentSeen
 from labctl.stream.publisher import Publisher
 from labctl.stream.topics import ChannelLatest, check_name, encode, latest_topic
+from labctl.wire.timelink import SteppedClock
 
 log = logging.getLogger("labctl.daemon")
 
 _LIVE_INTERVAL_S = 0.5
 _LONGEST_RETRY_S = 10.0
 _CLOSE_S = 3.0
+_LONGEST_NAP_S = 60.0
+NODES_OWN = frozenset({"driver", "time", "chamber"})
+"""Keys of an instrument in the configuration that are not its driver's."""
 
 
 @dataclass(slots=True)
 class Instrument:
-    """A configured instrument; ``ready`` once it has been identified."""
+    """A configured instrument; ``ready`` once it has been identified.
+
+    clock: what its runs wait on. chamber: name of the chamber that its cells are in, '' if none.
+    """
 
     name: str
     kind: str
-    driver: Sequencer
+    driver: Driver
+    clock: Clock
+    chamber: str = ""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     identity: Identity | None = None
     channels: tuple[str, ...] = ()
@@ -66,6 +82,8 @@ class Node:
         self._wall = RealClock()
         self._group: asyncio.TaskGroup | None = None
         self._live_s: dict[str, float] = {}
+        self._turn = asyncio.Event()
+        self._released: set[str] = set()
         for name, options in settings.instruments.items():
             check_name(name, "instrument")
             self.instruments[name] = self._instrument(name, options)
@@ -113,14 +131,86 @@ class Node:
         """Let go of every instrument; changes no output. A link that hangs is left to hang."""
         await asyncio.gather(*(_let_go(instrument) for instrument in self.instruments.values()))
 
+    def waiting(self, runner: Runner) -> Waiting | None:
+        """Why a run that was made has not begun; None if it has, or if it is its turn."""
+        if runner.checkpoint.state is not RunState.CREATED:
+            return None
+        before = itertools.takewhile(lambda other: other is not runner, self.runners.values())
+        return waits_for(
+            runner.charter,
+            [(other.charter, other.checkpoint) for other in before],
+            self.clock.unix_time_s(),
+            self._released,
+        )
+
+    async def signal(
+        self,
+        name: str,
+        actor: str,
+        *,
+        run: str,
+        command: Callable[[tuple[str, ...]], tuple[str, bytes]],
+        note: Event,
+    ) -> tuple[str, ...]:
+        """Tell a run, or with ``run`` '' every run that goes on, that something outside happened.
+
+        Returns who heard it. ``command`` gives what is kept of the command, for those who hear it.
+
+        Raises:
+            CommandError: the run that is named cannot hear it now.
+            JournalError: it could not be kept.
+        """
+        if run:
+            hearing = [self.runner(run)]
+        else:
+            hearing = [each for each in self.runners.values() if each.hears]
+        names = tuple(each.charter.run for each in hearing)
+        if not hearing:
+            await self.journal.commit(Entry(events=(note,), command=command(names)))
+        for place, runner in enumerate(hearing):
+            if place == 0:
+                await runner.signal(name, actor, command(names), note)
+            else:
+                await runner.signal(name, actor)
+        return names
+
+    def refusals(self, instrument: Instrument, program: Program) -> tuple[str, ...]:
+        """Why a program cannot be run on an instrument, one sentence each; empty if it can."""
+        if not runs_recipes(instrument.driver):
+            return ("it runs no recipes: it is a chamber",)
+        return refusals_of(program, instrument.driver, chamber=bool(instrument.chamber))
+
+    def let_begin(self, run: str) -> None:
+        """A person lets a run begin although the one that it was queued behind did not end well."""
+        self._released.add(run)
+        self.next_please()
+
+    def next_please(self) -> None:
+        """Something ended or was decided: whoever waits for a channel looks again."""
+        self._turn.set()
+        self._turn = asyncio.Event()
+
+    def chamber_of(self, instrument: str) -> Chamber | None:
+        """The chamber that an instrument's cells are in, None if there is none that answers."""
+        found = self.instruments.get(instrument)
+        chamber = self.instruments.get(found.chamber) if found and found.chamber else None
+        if chamber is None or not chamber.ready.is_set():
+            return None
+        return chamber.driver if _is_chamber(chamber.driver) else None
+
     def _instrument(self, name: str, options: dict[str, object]) -> Instrument:
         kind = str(options["driver"])
         own = {
             key: str(self.settings.base / str(value)) if key.endswith("_dir") else value
             for key, value in options.items()
-            if key != "driver"
+            if key not in NODES_OWN
         }
-        return Instrument(name, kind, build_driver(kind, own, name=name, clock=self._wall))
+        clock = self.clock
+        if time_port := options.get("time"):
+            host, _, port = str(time_port).rpartition(":")
+            clock = SteppedClock(host, int(port))
+        driver = build_driver(kind, own, name=name, clock=self._wall)
+        return Instrument(name, kind, driver, clock, str(options.get("chamber", "")))
 
     async def _keep_open(self, instrument: Instrument) -> None:
         """Ask until the instrument answers, and journal what it is."""
@@ -142,7 +232,9 @@ class Node:
 
     async def _identify(self, instrument: Instrument) -> None:
         identity = await instrument.driver.open()
-        channels = await instrument.driver.channels()
+        channels: tuple[str, ...] = ()
+        if runs_recipes(instrument.driver):
+            channels = await instrument.driver.channels()
         seen = InstrumentSeen(
             instrument=instrument.name,
             driver=instrument.kind,
@@ -180,20 +272,25 @@ class Node:
 
     def _adopt(self, charter: Charter, checkpoint: Checkpoint) -> None:
         instrument = self.instruments.get(charter.instrument)
+        driver: Sequencer | Source | None = None
+        if instrument is not None and runs_recipes(instrument.driver):
+            driver = instrument.driver
         self.runners[charter.run] = Runner(
             charter,
             checkpoint,
-            None if instrument is None else instrument.driver,
+            driver,
             self.journal,
-            self.clock,
+            self.clock if instrument is None else instrument.clock,
             pace=Pace(poll_s=self.settings.node.poll_s),
             viewer=self._show,
             wall=self._wall,
+            host=Host(self, charter.instrument),
         )
 
     async def _watch(self, runner: Runner) -> None:
         run = runner.charter.run
         instrument = self.instruments.get(runner.charter.instrument)
+        await self._its_turn(runner)
         if instrument is not None:
             await instrument.ready.wait()
         while not runner.checkpoint.state.ended:
@@ -206,6 +303,15 @@ class Node:
                 except JournalError as failed:
                     runner.link_error = str(failed)
                 await self._wall.sleep(1.0)
+        self.next_please()
+
+    async def _its_turn(self, runner: Runner) -> None:
+        while waiting := self.waiting(runner):
+            turn = self._turn
+            if math.isinf(waiting.for_s):
+                await turn.wait()
+            else:
+                await first_of(self.clock.sleep(min(waiting.for_s, _LONGEST_NAP_S)), turn.wait())
 
     def _show(self, charter: Charter, checkpoint: Checkpoint, records: Records) -> None:
         """Publish the latest reading of a channel, at most twice a second."""
@@ -231,6 +337,15 @@ class Node:
         )
         topic = latest_topic(self.settings.node.name, f"{charter.instrument}.{charter.channel}")
         self.publisher.publish_live(topic, encode(latest))
+
+
+def runs_recipes(driver: Driver) -> TypeGuard[Sequencer | Source]:
+    """Whether recipes can be run on it at all."""
+    return hasattr(driver, "refusals")
+
+
+def _is_chamber(driver: Driver) -> TypeGuard[Chamber]:
+    return hasattr(driver, "set_temperature")
 
 
 async def _let_go(instrument: Instrument) -> None:

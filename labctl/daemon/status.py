@@ -113,4 +113,12 @@ def _run(runner: Runner, node: Node) -> RunStatus:
         voltage_V=None if math.isnan(place.voltage_V) else place.voltage_V,
         current_A=None if math.isnan(place.current_A) else place.current_A,
         link_error="" if checkpoint.state.ended else runner.link_error or away,
+        waits_for=_waits_for(runner, node),
     )
+
+
+def _waits_for(runner: Runner, node: Node) -> str:
+    waiting = node.waiting(runner)
+    if waiting is not None:
+        return waiting.why
+    return runner.waits_for

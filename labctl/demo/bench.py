@@ -18,11 +18,11 @@ from typing import Final
 import msgspec
 
 from labctl.demo.cells import DemoCell
+from labctl.demo.study import RACK, Study
 from labctl.errors import CommandError
 from labctl.supervisor import hold_folder
 
 NODE: Final = "demo"
-RACK: Final = "rack1"
 EPOCH_UNIX_S: Final = 1_767_603_600
 """Monday 5 January 2026, 09:00 UTC: where virtual time begins, so that two demos are the same."""
 
@@ -30,8 +30,10 @@ _MARK: Final = "demo.json"
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What demo it is. broker: auto, mosquitto or amqtt; archive: an address as in labctl.toml."""
+    """What demo it is. ``quick`` is the capacities alone; broker: auto, mosquitto or amqtt;
+    archive: an address as in labctl.toml."""
 
+    quick: bool = False
     seed: int = 7
     speed: str = "virtual"
     broker: str = "auto"
@@ -69,7 +71,7 @@ class Bench:
 
 
 @contextmanager
-def set_up_bench(folder: Path, cells: list[DemoCell], wanted: Wanted) -> Iterator[Bench]:
+def set_up_bench(folder: Path, study: Study, wanted: Wanted) -> Iterator[Bench]:
     """Make the folder, or find an unfinished demo in it; hold it against a second demo.
 
     Raises:
@@ -93,26 +95,17 @@ def set_up_bench(folder: Path, cells: list[DemoCell], wanted: Wanted) -> Iterato
             with hold_folder(folder / "logs"):
                 _clear(folder)
             (folder / "stepfiles").mkdir()
+            (folder / "locks").mkdir()
             _write_mark(folder, Mark(wanted))
         # Anew each time: a port that was free then may be taken now.
-        _write_files(folder, cells, wanted)
+        _write_files(folder, study, wanted)
         yield Bench(folder, wanted, resumed)
 
 
-def _write_files(folder: Path, cells: list[DemoCell], wanted: Wanted) -> None:
-    mqtt_port, rack_port = _free_ports(2)
-    sockets = "".join(
-        f"""
-[[cells]]
-channel = "{each.socket}"
-spec.name = "{each.spec.name}"
-spec.material = "{each.spec.material}"
-spec.active_mass_g = {each.spec.active_mass_g!r}
-spec.seed = {each.spec.seed}
-spec.faults.fade_per_cycle = {each.spec.faults.fade_per_cycle!r}
-"""
-        for each in cells
-    )
+def _write_files(folder: Path, study: Study, wanted: Wanted) -> None:
+    potentiostats = sorted({each.instrument for each in study.cells} - {RACK})
+    mqtt_port, rack_port, *ports = _free_ports(2 + len(potentiostats))
+    in_rack = [each for each in study.cells if each.instrument == RACK]
     (folder / "rack.toml").write_text(
         f"""# A simulated Neware BTS 8 rack of sixteen channels, and which cell sits where.
 host = "127.0.0.1"
@@ -122,9 +115,40 @@ seed = {wanted.seed}
 speed = "{wanted.speed}"
 epoch_unix_s = {EPOCH_UNIX_S}
 state_dir = "rack"
-{sockets}""",
+{"".join(_socket_of(each, in_rack) for each in in_rack)}""",
         encoding="utf-8",
     )
+    tables = ""
+    for name, port in zip(potentiostats, ports, strict=True):
+        [seated] = [each for each in study.cells if each.instrument == name]
+        (folder / f"{name}.toml").write_text(
+            f"""# A simulated EmStat4S HR, and the cell that is connected to it.
+host = "127.0.0.1"
+port = {port}
+model = "EmStat4S HR"
+serial = "{name}"
+seed = {wanted.seed}
+speed = "{wanted.speed}"
+state_dir = "{name}"
+powered_by_line = false
+
+[cell]
+{_spec_of(seated, "")}""",
+            encoding="utf-8",
+        )
+        tables += f"""
+[instruments.{name}]
+driver = "palmsens"
+port = "socket://127.0.0.1:{port}"
+model = "EmStat4S HR"
+serial = "{name}"
+lock_dir = "locks"
+slowest_sample_s = 5.0
+
+[simulators.{name}]
+kind = "palmsens"
+config = "{name}.toml"
+"""
     (folder / "labctl.toml").write_text(
         f"""# The demo's PC. 'labctl up --config' with this file starts all of it again.
 [node]
@@ -151,9 +175,35 @@ step_file_dir = "stepfiles"
 [simulators.{RACK}]
 kind = "neware"
 config = "rack.toml"
-""",
+{tables}""",
         encoding="utf-8",
     )
+
+
+def _socket_of(seated: DemoCell, in_rack: list[DemoCell]) -> str:
+    own = seated.channel.partition("-")[2]
+    from_line = ""
+    for other in in_rack:
+        if other.cell.name == seated.built_from:
+            from_line = f'anode_from = "{other.channel.partition("-")[2]}"\n'
+    return f"""
+[[cells]]
+channel = "{own}"
+{from_line}{_spec_of(seated, "spec.")}"""
+
+
+def _spec_of(seated: DemoCell, prefix: str) -> str:
+    spec = seated.spec
+    lines = [
+        f'name = "{spec.name}"',
+        f'material = "{spec.material}"',
+        f"active_mass_g = {spec.active_mass_g!r}",
+        f"seed = {spec.seed}",
+        f"faults.fade_per_cycle = {spec.faults.fade_per_cycle!r}",
+    ]
+    if spec.anode is not None:
+        lines.append(f"anode.active_mass_g = {spec.anode.active_mass_g!r}")
+    return "".join(f"{prefix}{line}\n" for line in lines)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, TypeVar
 
 import aiomqtt
@@ -16,19 +15,21 @@ from labctl.control import (
     Done,
     GetStatus,
     RegisterCell,
+    SendSignal,
     StartRun,
     Status,
     ask,
 )
-from labctl.demo.bench import RACK
-from labctl.demo.cells import DemoCell
-from labctl.errors import LinkError, StreamError
+from labctl.demo.study import Study
+from labctl.errors import CommandError, LinkError, StreamError
+from labctl.protocols.recipe import file_loader, read_recipe, shipped_recipes
 from labctl.settings import Settings
 from labctl.stream.topics import ALL_ALARMS, ALL_CYCLES, AlarmState, CycleSummary, decode
 
 _AGAIN_S: Final = 0.25
 _DEAF_S: Final = 60.0
-DEVICE_ID: Final = 21
+READY: Final = "diffractometer-ready"
+CONFIRM: Final = "confirm"
 
 
 @dataclass(slots=True)
@@ -45,25 +46,26 @@ Look = Callable[[Status, Heard], None]
 
 async def conduct(
     settings: Settings,
-    cells: list[DemoCell],
-    recipe: Path,
+    study: Study,
     look: Look,
     *,
     look_every_s: float = 0.25,
 ) -> Heard:
-    """Register the cells, start the recipe on each, and watch until the archive has everything.
+    """Register the cells, start the recipes, be the operator and the diffractometer, and watch
+    until the archive has everything.
 
     Done again after an interruption, it starts nothing twice.
     """
     heard = Heard()
     async with _listening(settings, heard):
-        await _patiently(lambda: _register(settings, cells))
-        await _patiently(lambda: _start(settings, cells, recipe))
+        await _patiently(lambda: _register(settings, study))
+        await _patiently(lambda: _start(settings, study))
         while True:
             status = await _patiently(lambda: ask(settings.socket, GetStatus(), Status))
             look(status, heard)
             if all(run.ended for run in status.runs) and not status.unconfirmed_batches:
                 break
+            await _lend_a_hand(settings, study, status)
             await asyncio.sleep(look_every_s)
         # The archive says what it found after it has confirmed what it committed.
         await asyncio.sleep(2 * _AGAIN_S)
@@ -71,29 +73,50 @@ async def conduct(
     return heard
 
 
-async def _register(settings: Settings, cells: list[DemoCell]) -> None:
-    for each in cells:
+async def _register(settings: Settings, study: Study) -> None:
+    for each in study.cells:
         await ask(settings.socket, RegisterCell(cell=each.cell), Done)
 
 
-async def _start(settings: Settings, cells: list[DemoCell], recipe: Path) -> None:
+async def _start(settings: Settings, study: Study) -> None:
     status = await ask(settings.socket, GetStatus(), Status)
-    running = {run.cell for run in status.runs}
     away = [each for each in status.instruments if not each.connected]
     if away:
         raise LinkError(f"instrument {away[0].name} is away: {away[0].problem}")
-    text = await asyncio.to_thread(recipe.read_text, encoding="utf-8")
-    for each in cells:
-        if each.cell.name in running:
+    begun = {(run.cell, run.recipe) for run in status.runs}
+    shipped = shipped_recipes()
+    for work in study.works:
+        path = shipped[work.recipe]
+        text = await asyncio.to_thread(path.read_text, encoding="utf-8")
+        recipe = await asyncio.to_thread(read_recipe, text, file=path.name, load=file_loader(path))
+        if (work.cell.cell.name, recipe.name) in begun:
             continue
         request = StartRun(
             recipe_text=text,
-            recipe_file=recipe.name,
-            cell=each.cell.name,
-            instrument=RACK,
-            channel=f"{DEVICE_ID}-{each.socket}",
+            recipe_file=path.name,
+            included=dict(recipe.included),
+            cell=work.cell.cell.name,
+            instrument=work.cell.instrument,
+            channel=work.cell.channel,
+            parameters=work.parameters,
+            queue=True,
         )
         await ask(settings.socket, request, Done)
+
+
+async def _lend_a_hand(settings: Settings, study: Study, status: Status) -> None:
+    """What a person and a diffractometer do in the laboratory while the recipes run."""
+    ended = {run.cell for run in status.runs if run.ended}
+    built_from = {each.cell.name: each.built_from for each in study.cells}
+    for run in status.runs:
+        name = ""
+        if READY in run.waits_for:
+            name = READY
+        elif run.waits_for and built_from.get(run.cell, "") in ended:
+            name = CONFIRM
+        if name and not run.ended:
+            with suppress(LinkError, CommandError):
+                await ask(settings.socket, SendSignal(name=name, run=run.run), Done)
 
 
 async def _patiently(work: Callable[[], Awaitable[Result]]) -> Result:

@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 
 from labctl.archive import open_archive
+from labctl.demo.study import Study
 from labctl.report.plots import CapacityCurves, capacity_curves, plot_capacity
 
+CAPACITY: Final = "Capacity at 0.2C"
 FULL_CYCLES: Final = 2
 """From this cycle on a charge begins where a full discharge ended."""
 PLATEAU_TOLERANCE_V: Final = 0.03
@@ -40,27 +42,29 @@ class Figure:
 class Findings:
     """Everything that is told at the end.
 
-    cycles: as the archive's query gives them, with material.
+    cycles: of the capacity runs, as the archive's query gives them, with material.
+    every_cycle, samples: how many of all runs are in the archive.
     figures: of the sound cells; problems: what ``verify`` found, none if all is well.
     """
 
     cycles: pd.DataFrame
+    every_cycle: int
     figures: tuple[Figure, ...]
     alarms: pd.DataFrame
     problems: tuple[str, ...]
     samples: int
 
 
-def read_findings(
-    url: str, faulty: set[str], plot: Path, own_runs: set[str] | None = None
-) -> Findings:
+def read_findings(url: str, study: Study, plot: Path, own_runs: set[str] | None = None) -> Findings:
     """Read the archive at ``url``, write the plot, and compare with the study.
 
-    ``own_runs`` are the runs to look at, where an archive holds others as well; None for all.
+    ``own_runs`` are the runs to look at, where an archive holds others as well; None for all. The
+    figures are those of the capacities; the whole study's table is made by labctl.report.study.
 
     Raises:
         ArchiveError: the archive cannot be read.
     """
+    faulty = study.faulty
     with open_archive(url) as archive:
         cells = archive.cells()
         runs = archive.runs()
@@ -73,7 +77,10 @@ def read_findings(
             alarms = alarms[alarms["run_id"].isin(own_runs)]
         reports = [archive.verify(run) for run in runs.index]
         frames = []
-        for run, row in runs.iterrows():
+        capacity = runs[runs["recipe_name"] == CAPACITY]
+        whole = cycles
+        cycles = cycles[cycles["run_id"].isin(capacity.index)]
+        for run, row in capacity.iterrows():
             frame = archive.samples(str(run))
             frame["cell"] = row["cell"]
             frame["material"] = cells["material"][row["cell"]]
@@ -88,10 +95,11 @@ def read_findings(
     figure.savefig(plot, dpi=130)
     return Findings(
         cycles=cycles,
+        every_cycle=len(whole),
         figures=(*_figures(sound, curves), *_of_the_bench(runs, alarms, faulty)),
         alarms=alarms,
         problems=tuple(problem for report in reports for problem in report.problems),
-        samples=len(records),
+        samples=int(runs["last_seq"].sum()),
     )
 
 

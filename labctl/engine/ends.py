@@ -1,42 +1,56 @@
-"""Which end condition a step has met. Pure.
+"""Which end condition a visit to a step has met. Pure.
+
+Charge and energy of a step and the current are compared by magnitude, the run's net charge by its
+sign: positive for charging. What is not known (NaN) meets no condition.
 
 An instrument that ends a step onboard decides on finer samples than it records, and does not say
 which condition won: what it recorded last may lie a sample beside it, hence the tolerances. A host
-that decides itself uses none.
+that decides by itself uses none.
 
-dV/dt is taken between readings at least ``SLOPE_OVER_S`` apart, one such stretch after the other: a
-change of 1 mV/h is 0.17 mV then, so the instrument's noise has to be less.
+dV/dt is the slope between the last reading and one at least a window before it in the same step.
+The window is long enough that a slope of the end's own value changes the voltage by
+``SLOPE_CHANGE_V``, and ``SLOPE_LEAST_S`` at the least: an end at 1 mV/h looks back over half an
+hour. The noise of one reading, which is some 0.1 mV on a cycler, then decides nothing. Before the
+window has passed the slope is not known.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Final, Protocol
+from collections.abc import Iterable
+from typing import Final, Protocol, TypeAlias
 
-import numpy as np
-
-from labctl.model import FloatColumn
-from labctl.program import Comparison, EndCondition, Quantity, Step
+from labctl.program import Comparison, EndCondition, Quantity, Step, Then
 
 VOLTAGE_TOLERANCE_V: Final = 2e-3
 RELATIVE_TOLERANCE: Final = 2e-3
 TIME_TOLERANCE_S: Final = 0.2
 TEMPERATURE_TOLERANCE_K: Final = 0.1
-SLOPE_OVER_S: Final = 600.0
+SLOPE_TOLERANCE: Final = 0.1
+"""Of the value."""
 
-Slope = tuple[float, float, float]
-"""Time in the step and voltage where the present stretch began, and dV/dt over the one before."""
+SLOPE_CHANGE_V: Final = 5e-4
+SLOPE_LEAST_S: Final = 10.0
+SLOPE_POINTS: Final = 16
+"""So many readings a window are remembered; a slope looks back a sixteenth longer at the most,
+where readings come more often."""
+
+SlopePoints: TypeAlias = tuple[tuple[float, float], ...]
+"""Readings of a step that later ones are compared with, oldest first: time in the step, voltage."""
 
 
 class Standing(Protocol):
-    """Where a visit stands: what conditions look at."""
+    """Where a visit stands at a reading: what conditions look at; NaN where unknown.
 
+    Charge and energy are net since the run began, positive for charging.
+    """
+
+    @property
+    def step_time_s(self) -> float: ...
     @property
     def voltage_V(self) -> float: ...
     @property
     def current_A(self) -> float: ...
-    @property
-    def step_time_s(self) -> float: ...
     @property
     def charge_Ah(self) -> float: ...
     @property
@@ -46,55 +60,112 @@ class Standing(Protocol):
     @property
     def visit_start_energy_Wh(self) -> float: ...
     @property
-    def slope_V_per_s(self) -> float: ...
-    @property
     def temperature_degC(self) -> float: ...
+    @property
+    def slope_V_per_s(self) -> float: ...
 
 
-def condition_that_ended(step: Step, standing: Standing) -> EndCondition | None:
-    """The first of the step's end conditions that its last record meets, within the tolerances."""
-    return next((end for end in step.ends if holds(end, standing, exactly=False)), None)
+def condition_that_ended(
+    step: Step, standing: Standing, then: Then | None = None
+) -> EndCondition | None:
+    """The end condition that a visit's last record fulfils best; None if it fulfils none.
+
+    The first that holds exactly; else the one that is missed by the smallest part of its tolerance.
+
+    Args:
+        then: only ends that lead there are asked about.
+    """
+    best, least = None, 1.0
+    for end in step.ends:
+        if then is not None and end.then is not then:
+            continue
+        missed = _missed_by(end, standing)
+        if missed <= 0.0:
+            return end
+        if missed < least or (best is None and missed <= least):
+            best, least = end, missed
+    return best
 
 
 def holds(condition: EndCondition, standing: Standing, *, exactly: bool) -> bool:
-    """Whether a condition is met; what is not known meets none."""
-    relative = RELATIVE_TOLERANCE * abs(condition.value)
-    match condition.quantity:
+    """Whether a condition is met, ``exactly`` or within its tolerance."""
+    return _missed_by(condition, standing) <= (0.0 if exactly else 1.0)
+
+
+def actual(quantity: Quantity, standing: Standing) -> float:
+    """What an end condition on ``quantity`` looks at."""
+    match quantity:
         case Quantity.VOLTAGE_V:
-            actual, tolerance = standing.voltage_V, VOLTAGE_TOLERANCE_V
+            return standing.voltage_V
         case Quantity.CURRENT_A:
-            actual, tolerance = abs(standing.current_A), relative
+            return abs(standing.current_A)
         case Quantity.STEP_TIME_S:
-            actual, tolerance = standing.step_time_s, TIME_TOLERANCE_S
+            return standing.step_time_s
         case Quantity.STEP_CHARGE_AH:
-            actual = abs(standing.charge_Ah - standing.visit_start_charge_Ah)
-            tolerance = relative
+            return abs(standing.charge_Ah - standing.visit_start_charge_Ah)
         case Quantity.STEP_ENERGY_WH:
-            actual = abs(standing.energy_Wh - standing.visit_start_energy_Wh)
-            tolerance = relative
+            return abs(standing.energy_Wh - standing.visit_start_energy_Wh)
         case Quantity.RUN_CHARGE_AH:
-            actual, tolerance = standing.charge_Ah, relative
+            return standing.charge_Ah
         case Quantity.VOLTAGE_SLOPE_V_PER_S:
-            actual, tolerance = abs(standing.slope_V_per_s), relative
+            return abs(standing.slope_V_per_s)
+        case Quantity.TEMPERATURE_DEGC:
+            return standing.temperature_degC
+
+
+def slope_window_s(step: Step) -> float:
+    """How far back dV/dt looks in a step: the longest window of its ends; 0 if none needs it."""
+    windows_s = [
+        max(SLOPE_LEAST_S, SLOPE_CHANGE_V / end.value if end.value > 0 else math.inf)
+        for end in step.ends
+        if end.quantity is Quantity.VOLTAGE_SLOPE_V_PER_S
+    ]
+    return max(windows_s, default=0.0)
+
+
+def slopes(
+    points: SlopePoints, readings: Iterable[tuple[float, float]], window_s: float
+) -> tuple[SlopePoints, list[float]]:
+    """dV/dt at each of some more readings (time in the step, voltage), cut from the rest anywhere.
+
+    Returns what is to be remembered, and the slopes; NaN where not known.
+    """
+    found: list[float] = []
+    for time_s, voltage_V in readings:
+        points = _remember(points, time_s, voltage_V, window_s)
+        since_s, from_V = points[0]
+        known = time_s - since_s >= window_s
+        found.append((voltage_V - from_V) / (time_s - since_s) if known else math.nan)
+    return points, found
+
+
+def _remember(points: SlopePoints, time_s: float, voltage_V: float, window_s: float) -> SlopePoints:
+    """What later readings need of this one and of those before it."""
+    while len(points) > 1 and points[1][0] <= time_s - window_s:
+        points = points[1:]
+    if points and time_s - points[-1][0] < window_s / SLOPE_POINTS:
+        return points
+    return (*points, (time_s, voltage_V))
+
+
+def _missed_by(end: EndCondition, standing: Standing) -> float:
+    """By how many of its tolerances an end is missed: 0 if it holds, NaN if that is not known."""
+    value = actual(end.quantity, standing)
+    short = end.value - value if end.comparison is Comparison.AT_LEAST else value - end.value
+    if short <= 0.0:
+        return 0.0
+    match end.quantity:
+        case Quantity.VOLTAGE_V:
+            tolerance = VOLTAGE_TOLERANCE_V
+        case Quantity.STEP_TIME_S:
+            tolerance = TIME_TOLERANCE_S
+        case Quantity.TEMPERATURE_DEGC:
+            tolerance = TEMPERATURE_TOLERANCE_K
+        case Quantity.VOLTAGE_SLOPE_V_PER_S:
+            tolerance = SLOPE_TOLERANCE * abs(end.value)
+        case Quantity.RUN_CHARGE_AH:
+            passed_Ah = actual(Quantity.STEP_CHARGE_AH, standing)
+            tolerance = RELATIVE_TOLERANCE * max(abs(end.value), passed_Ah)
         case _:
-            actual, tolerance = standing.temperature_degC, TEMPERATURE_TOLERANCE_K
-    if exactly:
-        tolerance = 0.0
-    if condition.comparison is Comparison.AT_LEAST:
-        return actual >= condition.value - tolerance
-    return actual <= condition.value + tolerance
-
-
-def slope_after(slope: Slope, time_s: FloatColumn, voltage_V: FloatColumn) -> Slope:
-    """dV/dt after more readings of the same visit, however they are cut into blocks."""
-    since_s, from_V, change = slope
-    at = 0
-    if math.isnan(since_s) and len(time_s):
-        since_s, from_V = float(time_s[0]), float(voltage_V[0])
-    while True:
-        at = int(np.searchsorted(time_s, since_s + SLOPE_OVER_S, side="left"))
-        if at >= len(time_s):
-            return since_s, from_V, change
-        now_s, now_V = float(time_s[at]), float(voltage_V[at])
-        change = (now_V - from_V) / (now_s - since_s)
-        since_s, from_V = now_s, now_V
+            tolerance = RELATIVE_TOLERANCE * abs(end.value)
+    return short / tolerance if tolerance > 0.0 else math.inf

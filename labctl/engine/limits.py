@@ -13,14 +13,14 @@ and a run's duration is no measurement: they have no room.
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from labctl.drivers.base import Capabilities
 from labctl.engine.placement import Placed
-from labctl.model import Records
+from labctl.model import FloatColumn
 from labctl.program import Limits, Program
 from labctl.stream.events import StepEnded
 
@@ -28,8 +28,24 @@ MEASURING_ERROR: Final = 1e-3
 CHARGE_ERROR: Final = 0.05
 _READ_BACK_SLACK: Final = 1e-4
 
-Room: TypeAlias = tuple[float, float, float, float]
-"""Lower and upper limit, and how far a measurement may lie beyond each."""
+
+@dataclass(frozen=True, slots=True)
+class Beyond:
+    """A value in row ``row`` of a block that lies beyond its limits for certain."""
+
+    row: int
+    name: str
+    unit: str
+    value: float
+    low: float
+    high: float
+
+    def said(self, where: str = "") -> str:
+        """For people; ``where`` says at which reading."""
+        return (
+            f"{self.name} {self.value:g} {self.unit}{where} is outside its limits "
+            f"{self.low:g} .. {self.high:g} {self.unit}"
+        )
 
 
 def wider(armed: Limits, asked: Limits) -> str:
@@ -56,29 +72,32 @@ def passed(
 ) -> str:
     """Which limit a record that was just placed lies beyond, for certain; '' if none does.
 
-    With ``program``, the limits of its steps count where they have their own.
+    ``limits`` are the program's. With ``program``, its steps' own limits hold for the records and
+    the charge of those that have any; the duration is always that of the whole run.
     """
     records = placed.records
     if not len(records):
         return ""
-    own = {} if program is None else _own_limits(program)
-    if own:
-        for step in np.unique(records.step).tolist():
-            rows = records.step == step
-            said = _outside(own.get(step, limits), records, rows, capabilities)
-            if said:
-                return said
-    else:
-        said = _outside(limits, records, None, capabilities)
-        if said:
-            return said
-    charge_Ah, visit, step = max(_net_charges(placed))
-    most_Ah = own.get(step, limits).step_charge_max_Ah
-    if charge_Ah > most_Ah * (1.0 + CHARGE_ERROR):
-        return (
-            f"charge {charge_Ah:g} Ah passed in visit {visit} of a step is beyond its limit of "
-            f"{most_Ah:g} Ah"
+    own = _own_limits(program)
+    found: list[Beyond] = []
+    for step in np.unique(records.step).tolist() if own else [0]:
+        rows = np.flatnonzero(records.step == step) if own else np.arange(len(records))
+        beyond = first_beyond(
+            own.get(step, limits),
+            capabilities,
+            voltage_V=records.voltage_V[rows],
+            current_A=records.current_A[rows],
+            temperature_degC=records.temperature_degC[rows],
         )
+        if beyond is not None:
+            found.append(replace(beyond, row=int(rows[beyond.row])))
+    if found:
+        first = min(found, key=lambda each: each.row)
+        return first.said(f" at record {int(records.seq[first.row])}")
+    for charge_Ah, visit, step in _net_charges(placed):
+        most_Ah = own.get(step, limits).step_charge_max_Ah
+        if charge_Ah > most_Ah * (1.0 + CHARGE_ERROR):
+            return _too_much(charge_Ah, most_Ah, f"visit {visit} of a step")
     if placed.place.test_time_s > limits.duration_max_s:
         return f"the run has lasted longer than its limit of {limits.duration_max_s:g} s"
     return ""
@@ -93,77 +112,94 @@ def beyond(
     temperature_degC: float,
     step_charge_Ah: float,
 ) -> str:
-    """Which limit one sample lies beyond, for certain; '' if none does."""
-    for name, unit, value, low, high, low_error, high_error in (
-        ("voltage", "V", voltage_V, *_voltage_room(limits, capabilities)),
-        ("current", "A", current_A, *_current_room(limits, capabilities)),
-        ("temperature", "degC", temperature_degC, *_temperature_room(limits)),
-    ):
-        if value < low - low_error or value > high + high_error:
-            return f"{name} {value:g} {unit} is outside its limits {low:g} .. {high:g} {unit}"
-    if abs(step_charge_Ah) > limits.step_charge_max_Ah * (1.0 + CHARGE_ERROR):
-        return (
-            f"charge {abs(step_charge_Ah):g} Ah passed in a step is beyond its limit of "
-            f"{limits.step_charge_max_Ah:g} Ah"
-        )
-    return ""
+    """Which limit one reading lies beyond, for certain; '' if none does.
 
-
-def _own_limits(program: Program) -> dict[int, Limits]:
-    """Of the steps that have their own, by their number from 1."""
-    return {step.index + 1: step.limits for step in program.steps if step.limits is not None}
-
-
-def _outside(
-    limits: Limits, records: Records, rows: npt.NDArray[np.bool_] | None, capabilities: Capabilities
-) -> str:
-    for name, unit, values, low, high, low_error, high_error in (
-        ("voltage", "V", records.voltage_V, *_voltage_room(limits, capabilities)),
-        ("current", "A", records.current_A, *_current_room(limits, capabilities)),
-        ("temperature", "degC", records.temperature_degC, *_temperature_room(limits)),
-    ):
-        beyond_it = (values < low - low_error) | (values > high + high_error)
-        if rows is not None:
-            beyond_it &= rows
-        if beyond_it.any():
-            first = int(beyond_it.argmax())
-            return (
-                f"{name} {values[first]:g} {unit} at record {int(records.seq[first])} is outside "
-                f"its limits {low:g} .. {high:g} {unit}"
-            )
-    return ""
-
-
-def _voltage_room(limits: Limits, capabilities: Capabilities) -> Room:
-    error_V = MEASURING_ERROR * max(
-        abs(capabilities.voltage_min_V), abs(capabilities.voltage_max_V)
+    ``step_charge_Ah`` is net since the visit began; a temperature that is not known is NaN.
+    """
+    found = first_beyond(
+        limits,
+        capabilities,
+        voltage_V=np.array([voltage_V]),
+        current_A=np.array([current_A]),
+        temperature_degC=np.array([temperature_degC]),
     )
-    return limits.voltage_min_V, limits.voltage_max_V, error_V, error_V
+    if found is not None:
+        return found.said()
+    return charge_beyond(limits, step_charge_Ah)
 
 
-def _current_room(limits: Limits, capabilities: Capabilities) -> Room:
+def first_beyond(
+    limits: Limits,
+    capabilities: Capabilities,
+    *,
+    voltage_V: FloatColumn,
+    current_A: FloatColumn,
+    temperature_degC: FloatColumn,
+) -> Beyond | None:
+    """The first row that lies beyond a limit for certain; NaN lies beyond none."""
+    widest_V = max(abs(capabilities.voltage_min_V), abs(capabilities.voltage_max_V))
+    error_V = MEASURING_ERROR * widest_V
+    low_V, high_V = limits.voltage_min_V, limits.voltage_max_V
     low_A, high_A = limits.current_min_A, limits.current_max_A
-    return (
-        low_A,
-        high_A,
-        _current_error_A(low_A, capabilities),
-        _current_error_A(high_A, capabilities),
-    )
+    low_K, high_K = limits.temperature_min_degC, limits.temperature_max_degC
+    first: Beyond | None = None
+    for name, unit, values, (low, low_error), (high, high_error) in (
+        (
+            "voltage",
+            "V",
+            voltage_V,
+            (low_V, error_V),
+            (high_V, error_V),
+        ),
+        (
+            "current",
+            "A",
+            current_A,
+            (low_A, _current_error_A(low_A, capabilities)),
+            (high_A, _current_error_A(high_A, capabilities)),
+        ),
+        ("temperature", "degC", temperature_degC, (low_K, 0.0), (high_K, 0.0)),
+    ):
+        outside = (values < low - low_error) | (values > high + high_error)
+        row = int(outside.argmax()) if len(outside) else 0
+        if outside.any() and (first is None or row < first.row):
+            first = Beyond(row, name, unit, float(values[row]), low, high)
+    return first
 
 
-def _temperature_room(limits: Limits) -> Room:
-    return limits.temperature_min_degC, limits.temperature_max_degC, 0.0, 0.0
+def charge_beyond(limits: Limits, step_charge_Ah: float) -> str:
+    """Whether the net charge of a visit is beyond its limit, for certain; '' if not."""
+    charge_Ah = abs(step_charge_Ah)
+    if charge_Ah <= most_charge_Ah(limits):
+        return ""
+    return _too_much(charge_Ah, limits.step_charge_max_Ah, "a step")
+
+
+def most_charge_Ah(limits: Limits) -> float:
+    """The charge of a visit from which on it is beyond its limit for certain."""
+    return limits.step_charge_max_Ah * (1.0 + CHARGE_ERROR)
+
+
+def _too_much(charge_Ah: float, most_Ah: float, where: str) -> str:
+    return f"charge {charge_Ah:g} Ah passed in {where} is beyond its limit of {most_Ah:g} Ah"
+
+
+def _own_limits(program: Program | None) -> dict[int, Limits]:
+    """Of the steps that have their own, by their number from 1."""
+    steps = () if program is None else program.steps
+    return {step.index + 1: step.limits for step in steps if step.limits is not None}
 
 
 def _net_charges(placed: Placed) -> list[tuple[float, int, int]]:
     """Magnitude of the charge, number, and step, of each visit that ended or still goes on."""
-    place, step = placed.place, int(placed.records.step[-1])
+    place = placed.place
+    ended = [event for event in placed.events if isinstance(event, StepEnded)]
     return [
-        (abs(place.visit_charge_Ah - place.visit_discharge_Ah), place.visit, step),
-        *(
-            (abs(event.charge_Ah - event.discharge_Ah), event.visit, event.step)
-            for event in placed.events
-            if isinstance(event, StepEnded)
+        *((abs(one.charge_Ah - one.discharge_Ah), one.visit, one.step) for one in ended),
+        (
+            abs(place.visit_charge_Ah - place.visit_discharge_Ah),
+            place.visit,
+            int(placed.records.step[-1]),
         ),
     ]
 

@@ -1,6 +1,6 @@
 """What a run has come to: every step of it journalled first and remembered after.
 
-No instrument is known here: readings come in, and where the run stands comes out.
+No instrument is known here: what is to be kept comes in, and where the run stands comes out.
 """
 
 from __future__ import annotations
@@ -8,21 +8,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 
 from labctl.clock import Clock
-from labctl.drivers.base import Armed, Capabilities, ChannelState, Followed, Started
 from labctl.engine.journal import Entry, Journal
-from labctl.engine.limits import passed
-from labctl.engine.placement import at_the_end, close_run, place_readings
+from labctl.engine.placement import Place, close_run
 from labctl.engine.run import Charter, Checkpoint
 from labctl.engine.states import Trigger, next_state
-from labctl.engine.walk import Walk
+from labctl.engine.walk import Onward, Walk
 from labctl.model import Records
 from labctl.program import Step
-from labctl.stream.events import Event, RunEnded, RunStateChanged
+from labctl.stream.events import BranchTaken, Event, RunEnded, RunStateChanged
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +27,14 @@ Viewer = Callable[[Charter, Checkpoint, Records], None]
 """Told of every record that is safely journalled; must return at once and may lose them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """An answer of the instrument, put in its place and not journalled yet.
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run that ends here leaves its last cycle and its last step.
 
-    ``beyond`` names the limit that a record lies beyond, '' if none does.
+    complete: the cycle was run to its end. cause: what ended the step, '' where its own end did.
     """
 
-    checkpoint: Checkpoint
-    records: Records
-    events: tuple[Event, ...]
-    beyond: str
+    complete: bool = False
+    cause: str = ""
 
 
 class RunRecord:
@@ -64,129 +58,106 @@ class RunRecord:
 
     @property
     def step(self) -> Step | None:
-        """The step that the last record belongs to; None before the first."""
+        """The step that the run is in; None before the first."""
         place = self.checkpoint.place
         return self.walk.step(place.position) if place.visit else None
-
-    def place(self, followed: Followed, capabilities: Capabilities) -> Taken:
-        """Where the run will stand with this answer.
-
-        Raises:
-            InstrumentError: the readings cannot be of this run.
-        """
-        now_s = self._clock.unix_time_s()
-        before = self.checkpoint
-        placed = place_readings(self.walk, before.place, followed.readings, unix_time_s=now_s)
-        checkpoint = msgspec.structs.replace(
-            before, place=placed.place, next_index=followed.next_index
-        )
-        events = list(placed.events)
-        limits = self.charter.program.limits
-        beyond = "" if before.cause == "limit" else passed(limits, placed, capabilities)
-        if beyond:
-            checkpoint = msgspec.structs.replace(checkpoint, reason=beyond, cause="limit")
-        if followed.complete:
-            checkpoint, ending = self._ending(checkpoint, followed.state, now_s)
-            events += ending
-        elif beyond:
-            state = next_state(before.state, Trigger.STOP)
-            checkpoint = msgspec.structs.replace(checkpoint, state=state)
-            events.append(self._state_event(checkpoint, now_s))
-        return Taken(checkpoint, placed.records, tuple(events), beyond)
-
-    async def keep(self, taken: Taken) -> None:
-        """Journal an answer, readings and checkpoint together.
-
-        Raises:
-            JournalError: nothing of it is kept; the run stands where it stood.
-        """
-        await self._commit(taken.checkpoint, taken.records, taken.events)
 
     async def change(
         self,
         trigger: Trigger,
         reason: str = "",
         *,
+        changed: Checkpoint | None = None,
         cause: str = "",
-        started: Started | None = None,
-        armed: Armed | None = None,
         command: tuple[str, bytes] | None = None,
         note: Event | None = None,
     ) -> None:
         """Take a transition and journal it; a run that ends here ends without an instrument.
 
-        The caller holds the lock.
+        ``changed`` is the checkpoint with what else changes. The caller holds the lock.
+        """
+        before = self.checkpoint if changed is None else changed
+        await self.advance(
+            msgspec.structs.replace(before, cause=before.cause or cause),
+            trigger,
+            reason,
+            events=() if note is None else (note,),
+            command=command,
+            ending=Ending(cause="limit" if before.cause == "limit" else "stop"),
+        )
+        if trigger in {Trigger.HOLD, Trigger.REFUSED, Trigger.ABANDON}:
+            log.error("run %s is %s: %s", self.charter.run, self.checkpoint.state, reason)
+
+    async def advance(
+        self,
+        changed: Checkpoint,
+        trigger: Trigger | None = None,
+        reason: str | None = None,
+        *,
+        records: Records | None = None,
+        events: tuple[Event, ...] = (),
+        command: tuple[str, bytes] | None = None,
+        ending: Ending | None = None,
+    ) -> None:
+        """Journal a checkpoint that was made out of the present one, and what goes with it.
+
+        ``trigger`` moves its state on; ``reason`` is for people, None for the one that it has. The
+        caller holds the lock.
+
+        Raises:
+            JournalError: nothing of it is kept; the run stands where it stood.
         """
         now_s = self._clock.unix_time_s()
         before = self.checkpoint
         checkpoint = msgspec.structs.replace(
-            before,
-            state=next_state(before.state, trigger),
-            reason=reason,
-            cause=before.cause or cause,
-            started=started or before.started,
-            armed=armed or before.armed,
+            changed,
+            state=changed.state if trigger is None else next_state(changed.state, trigger),
+            reason=changed.reason if reason is None else reason,
         )
-        events: list[Event] = [] if note is None else [note]
-        if checkpoint.state is not before.state or reason != before.reason:
-            events.append(self._state_event(checkpoint, now_s))
+        every: list[Event] = list(events)
         if checkpoint.state.ended:
-            events += close_run(self.walk, checkpoint.place, completed=False, cause="stop")
-            events.append(self._run_ended(checkpoint, now_s))
-        await self._commit(checkpoint, Records(), tuple(events), command)
-        if trigger in {Trigger.HOLD, Trigger.REFUSED, Trigger.ABANDON}:
-            log.error("run %s is %s: %s", self.charter.run, checkpoint.state, reason)
+            how = Ending() if ending is None else ending
+            every += close_run(self.walk, checkpoint.place, completed=how.complete, cause=how.cause)
+        if checkpoint.state is not before.state or checkpoint.reason != before.reason:
+            every.append(self._state_event(checkpoint, now_s))
+        if checkpoint.state.ended:
+            every.append(self._run_ended(checkpoint, now_s))
+        await self._commit(checkpoint, Records() if records is None else records, every, command)
+
+    def branches(self, onward: Onward, place: Place) -> tuple[BranchTaken, ...]:
+        """What was decided on the way from ``place``, as events."""
+        return tuple(
+            BranchTaken(
+                run=self.charter.run,
+                line=decision.line,
+                after_seq=place.seq,
+                held=decision.held,
+                reason=decision.reason,
+            )
+            for decision in onward.decisions
+        )
 
     async def _commit(
         self,
         checkpoint: Checkpoint,
         records: Records,
-        events: tuple[Event, ...],
-        command: tuple[str, bytes] | None = None,
+        events: list[Event],
+        command: tuple[str, bytes] | None,
     ) -> None:
-        news = bool(len(records) or events or command)
-        if news or checkpoint.state is not self.checkpoint.state:
-            await self.journal.commit(
-                Entry(
-                    run=self.charter.run,
-                    checkpoint=checkpoint,
-                    records=records,
-                    events=events,
-                    command=command,
-                )
+        await self.journal.commit(
+            Entry(
+                run=self.charter.run,
+                checkpoint=checkpoint,
+                records=records,
+                events=tuple(events),
+                command=command,
             )
+        )
         self.checkpoint = checkpoint
-        if self._viewer is not None and news:
+        if self._viewer is not None and (len(records) or events or command):
             self._viewer(self.charter, checkpoint, records)
         if checkpoint.state.ended:
             log.info("run %s is %s: %s", self.charter.run, checkpoint.state, checkpoint.reason)
-
-    def _ending(
-        self, checkpoint: Checkpoint, state: ChannelState, now_s: float
-    ) -> tuple[Checkpoint, list[Event]]:
-        place = checkpoint.place
-        cause, reason = checkpoint.cause, checkpoint.reason
-        completed = state is ChannelState.FINISHED and at_the_end(self.walk, place)
-        if cause == "limit":
-            trigger = Trigger.TRIP
-        elif completed:
-            trigger, cause, reason = Trigger.READ_TO_END, "", "the program was run to its end"
-        elif state is ChannelState.TRIPPED:
-            trigger, cause = Trigger.TRIP, "limit"
-            reason = "a protection of the instrument ended the test"
-        else:
-            trigger = Trigger.ENDED_EARLY
-            if not cause:
-                cause, reason = "stop", "the instrument stopped before the end of the program"
-        ended = msgspec.structs.replace(
-            checkpoint, state=next_state(checkpoint.state, trigger), reason=reason, cause=cause
-        )
-        last_step_cause = "" if completed else cause
-        return ended, [
-            *close_run(self.walk, place, completed=completed, cause=last_step_cause),
-            self._state_event(ended, now_s),
-            self._run_ended(ended, now_s),
-        ]
 
     def _state_event(self, checkpoint: Checkpoint, now_s: float) -> RunStateChanged:
         return RunStateChanged(

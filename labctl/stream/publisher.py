@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any
 
 import labctl
-from labctl.clock import Clock, RealClock
+from labctl.clock import Clock, RealClock, first_of
 from labctl.errors import LabctlError, StreamError
 from labctl.stream import topics
 from labctl.stream.connection import (
@@ -151,7 +149,7 @@ class Publisher:
                 continue
             wanted = window.wanted(batches)
             if not batches and window.read_after == after:
-                await _first_of(self._wake.wait(), self._outbox.wait_for_more(after))
+                await first_of(self._wake.wait(), self._outbox.wait_for_more(after))
                 continue
             for number, payload in wanted:
                 await slots.acquire()
@@ -236,17 +234,3 @@ class Publisher:
                 labctl_version=labctl.__version__,
             )
         )
-
-
-async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:
-    """Return when one of them does, with its error if it has one; the others are cancelled."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in tasks:
-        if not task.cancelled():
-            task.result()

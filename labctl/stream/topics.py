@@ -6,17 +6,23 @@
 | ``labctl/v1/{node}/ack`` | archive | 1, yes | :class:`Ack` |
 | ``labctl/v1/{node}/state`` | node (birth, will) | 1, yes | :class:`NodeState` |
 | ``labctl/v1/{node}/channel/{channel}/latest`` | node | 0, yes | :class:`ChannelLatest` |
+| ``labctl/v1/{node}/marker/{run}/{marker}`` | node | 1, no | :class:`Marker` |
+| ``labctl/v1/{node}/signal/{name}`` | anyone, to the node | 1, no | :class:`Signal`, or nothing |
 | ``labctl/v1/{node}/run/{run}/cycle`` | archive | 1, yes | :class:`CycleSummary` |
 | ``labctl/v1/{node}/alarm/{run}/{rule}`` | archive | 1, yes | :class:`AlarmState` |
 | ``labctl/v1/archive/{archive}/state`` | archive (birth, will) | 1, yes | :class:`ArchiveState` |
 
 Everything but the batch is JSON, for people and for other programs. A number that is not known is
 ``null``. Fields may be added within ``v1``; unknown ones are passed over.
+
+Markers and signals are what another instrument, a diffractometer say, is driven by and answers
+with. Neither is retained: what was said before somebody listened would start them at the wrong
+time, so a signal that is retained all the same is not to be heeded.
 """
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -33,6 +39,7 @@ ALL_NODE_STATES = f"{ROOT}/+/state"
 ALL_LATEST = f"{ROOT}/+/channel/+/latest"
 ALL_CYCLES = f"{ROOT}/+/run/+/cycle"
 ALL_ALARMS = f"{ROOT}/+/alarm/+/+"
+ALL_MARKERS = f"{ROOT}/+/marker/+/+"
 ALL_ARCHIVE_STATES = f"{ROOT}/{ARCHIVE}/+/state"
 
 
@@ -102,6 +109,23 @@ def alarm_topic(node: str, run: str, rule: str) -> str:
     return f"{ROOT}/{check_node(node)}/alarm/{check_name(run, 'run')}/{check_name(rule, 'rule')}"
 
 
+def marker_topic(node: str, run: str, marker: str) -> str:
+    """Where a node tells of one kind of marker of a run."""
+    return (
+        f"{ROOT}/{check_node(node)}/marker/{check_name(run, 'run')}/{check_name(marker, 'marker')}"
+    )
+
+
+def signal_topic(node: str, name: str) -> str:
+    """Where a signal is sent to the runs of a node that wait for it."""
+    return f"{ROOT}/{check_node(node)}/signal/{check_name(name, 'signal')}"
+
+
+def all_signals(node: str) -> str:
+    """A subscription to every signal that is sent to a node."""
+    return f"{ROOT}/{check_node(node)}/signal/+"
+
+
 def archive_state_topic(archive: str) -> str:
     """Where an archive announces itself, and its last will says that it is gone."""
     return f"{ROOT}/{ARCHIVE}/{check_name(archive, 'archive')}/state"
@@ -127,6 +151,19 @@ def node_of(topic: str) -> str:
     if not topic.startswith(f"{ROOT}/") or len(levels) < 2 or levels[0] == ARCHIVE:
         raise StreamError(f"topic {topic!r} is not the topic of a node")
     return check_name(levels[0], "node")
+
+
+def signal_of(topic: str) -> str:
+    """The name of the signal in a topic on which one is sent.
+
+    Raises:
+        StreamError: the topic is not one of a signal.
+    """
+    node = node_of(topic)
+    before = f"{ROOT}/{node}/signal/"
+    if not topic.startswith(before):
+        raise StreamError(f"topic {topic!r} is not the topic of a signal")
+    return check_name(topic.removeprefix(before), "signal")
 
 
 class Ack(msgspec.Struct, frozen=True, kw_only=True):
@@ -249,14 +286,40 @@ class AlarmState(msgspec.Struct, frozen=True, kw_only=True):
     unix_time_s: float
 
 
-Said = TypeVar(
-    "Said", bound=Ack | NodeState | ArchiveState | ChannelLatest | CycleSummary | AlarmState
+class Marker(msgspec.Struct, frozen=True, kw_only=True):
+    """A run set a marker, or took a signal: see :class:`labctl.stream.events.MarkerSet`.
+
+    After a crash it may be told again; ``run`` and ``visit`` say that it is the same one.
+    """
+
+    run: str
+    marker: str
+    direction: str
+    visit: int
+    seq: int
+    cycle: int
+    test_time_s: float | None
+    unix_time_s: float
+    actor: str = ""
+
+
+class Signal(msgspec.Struct, frozen=True, kw_only=True):
+    """A signal for the runs that wait for it: for ``run``, or for every one that waits if that is
+    ''. ``actor`` says who sends it."""
+
+    run: str = ""
+    actor: str = ""
+
+
+Message: TypeAlias = (
+    Ack | NodeState | ArchiveState | ChannelLatest | CycleSummary | AlarmState | Marker | Signal
 )
+"""Whatever is said in JSON."""
+
+Said = TypeVar("Said", bound=Message)
 
 
-def encode(
-    message: Ack | NodeState | ArchiveState | ChannelLatest | CycleSummary | AlarmState,
-) -> bytes:
+def encode(message: Message) -> bytes:
     """The JSON of a message; NaN and infinities become ``null``."""
     return msgspec.json.encode(message)
 
@@ -275,3 +338,12 @@ def decode(payload: bytes, kind: type[Said]) -> Said:
         return msgspec.json.decode(payload, type=kind)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise StreamError(f"this is not a {kind.__name__}: {error}") from error
+
+
+def decode_signal(payload: bytes) -> Signal:
+    """The signal in a payload; nothing at all is a signal for every run that waits for it.
+
+    Raises:
+        StreamError: too large, or neither empty nor a signal.
+    """
+    return decode(payload, Signal) if payload else Signal()

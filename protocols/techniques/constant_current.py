@@ -1,4 +1,5 @@
-"""Charge and discharge: a constant current, and where asked the voltage held at its end.
+"""Charge and discharge: a constant current or power, or a resistor, and where asked the voltage
+held at its end.
 
 With ``hold_until`` the step goes on at the voltage that it reached until the current has fallen
 (constant current, constant voltage).
@@ -8,123 +9,230 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import Annotated, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from labctl.program import ConstantCurrent, ConstantCurrentConstantVoltage, Control, Node
-from labctl.protocols.techniques.base import Bench, Sheet, Technique, current_end, voltage_end
-from labctl.protocols.techniques.ends import bounded, check_ends, gather
-from labctl.protocols.written import (
-    Current,
-    Duration,
-    ElectricEnds,
-    Fields,
-    Record,
-    Written,
+from labctl.program import ConstantCurrent, ConstantCurrentConstantVoltage, Node
+from labctl.protocols.techniques.base import Bench, Sheet, Show, Technique, current_end
+from labctl.protocols.techniques.constant_power import build_power
+from labctl.protocols.techniques.constant_resistance import build_resistance
+from labctl.protocols.techniques.ends import (
+    Ends,
+    Made,
+    bounded,
+    check_ends,
+    expected_s,
+    gather,
+    label_of,
+    other_ends,
+    said_of,
+    voltage_ends,
+)
+from labctl.protocols.techniques.leaves import CurrentOrPower, ElectricEnds, Resistance
+from labctl.protocols.techniques.recording import of_a_current
+from labctl.protocols.written import Current, Duration, Fields, Record, Written, mistake
+from labctl.units import CURRENT_KINDS, POWER_KINDS, Amount, Kind
+
+_Until: TypeAlias = Annotated[
+    ElectricEnds | None,
+    Field(
+        description="What ends the step: a voltage, a charge, an energy, a time, a temperature, "
+        "or {net charge: …} of the run; or a list of them, of which the first to be reached counts."
+    ),
+]
+_HoldUntil: TypeAlias = Annotated[
+    Current | None,
+    Field(description="Then hold the voltage reached until the current has fallen to this."),
+]
+_For: TypeAlias = Annotated[Duration | None, Field(alias="for", description="End after this time.")]
+_AtMost: TypeAlias = Annotated[
+    Duration | None, Field(description="End after this time at the latest.")
+]
+_MaxCurrent: TypeAlias = Annotated[
+    Current | None,
+    Field(
+        description="For a power or a resistor: the current never is larger. If not written: what "
+        "it comes to at the voltage limit where the current is largest."
+    ),
+]
+_Record: TypeAlias = Annotated[
+    Record | None, Field(description="When readings are kept in this step.")
+]
+_AT = (
+    "The current: a C-rate, per gram, per cm2, or in amperes; or the power: in watts or per gram. "
+    "Never negative: the word charge or discharge says which way."
 )
 
 
-class ConstantCurrentFields(Fields):
-    """A constant current, until the first of its ends."""
+class ChargeFields(Fields):
+    """A constant current or power, until the first of its ends."""
 
-    at: Current = Field(
-        description="The current: a C-rate, per gram, per cm2, or in amperes. Never negative: "
-        "the word charge or discharge says which way."
-    )
-    until: ElectricEnds | None = Field(
-        default=None,
-        description="What ends the step: a voltage, a charge or a time, or a list of them, of "
-        "which the first to be reached counts.",
-    )
-    hold_until: Current | None = Field(
-        default=None,
-        description="Then hold the voltage reached until the current has fallen to this.",
-    )
-    for_: Duration | None = Field(default=None, alias="for", description="End after this time.")
-    at_most: Duration | None = Field(default=None, description="End after this time at the latest.")
-    record: Record | None = Field(default=None, description="When readings are kept in this step.")
+    at: CurrentOrPower = Field(description=_AT)
+    until: _Until = None
+    hold_until: _HoldUntil = None
+    for_: _For = None
+    at_most: _AtMost = None
+    max_current: _MaxCurrent = None
+    record: _Record = None
 
 
-def _check(word: str, fields: ConstantCurrentFields, sheet: Sheet) -> None:
-    at = fields.at
-    if at.value.value <= 0:
+class DischargeFields(Fields):
+    """A constant current or power, or a resistor, until the first of its ends."""
+
+    at: CurrentOrPower | None = Field(default=None, description=_AT)
+    into: Resistance | None = Field(
+        default=None, description="In place of 'at': the resistor that the cell discharges into."
+    )
+    until: _Until = None
+    hold_until: _HoldUntil = None
+    for_: _For = None
+    at_most: _AtMost = None
+    max_current: _MaxCurrent = None
+    record: _Record = None
+
+    @model_validator(mode="after")
+    def _one_load(self) -> DischargeFields:
+        if self.at is None and self.into is None:
+            raise mistake("'discharge' needs 'at' or 'into'", "write for example 'at: 0.2C'")
+        if self.at is not None and self.into is not None:
+            raise mistake(
+                f"a discharge is either at {self.at} or into {self.into}", "delete one of them"
+            )
+        return self
+
+
+_AnyFields: TypeAlias = ChargeFields | DischargeFields
+
+
+def _load(fields: _AnyFields) -> Written[Amount]:
+    """What is set: a current, a power or a resistance."""
+    load = fields.at if fields.at is not None else getattr(fields, "into", None)
+    assert load is not None  # noqa: S101
+    return load
+
+
+def _gather(fields: _AnyFields) -> Ends:
+    return gather(fields.until, fields.for_, fields.at_most)
+
+
+def _check(word: str, fields: _AnyFields, sheet: Sheet) -> None:
+    load = _load(fields)
+    by_current = load.value.kind in CURRENT_KINDS
+    if load.value.value <= 0:
+        what = "current" if by_current else str(load.value.kind).removesuffix(" per gram")
         other = "discharge" if word == "charge" else "charge"
         sheet.note(
-            at.text,
-            f"the current of a {word} must be more than 0, not {at}",
-            f"to turn the current round write '{other}'; for no current write 'rest'",
+            load.text,
+            f"the {what} of a {word} must be more than 0, not {load}",
+            ""
+            if load.value.kind is Kind.RESISTANCE
+            else f"to turn the current round write '{other}'; for no current write 'rest'",
         )
     check_ends(fields.until, fields.for_, fields.at_most, sheet)
-    ends = gather(fields.until, fields.for_, fields.at_most)
+    ends = _gather(fields)
     if ends.voltage is not None:
         sheet.check_voltage(ends.voltage)
     if ends.current is not None:
         sheet.note(
             ends.current.text,
-            f"a constant current never falls to {ends.current}",
-            f"to hold the voltage until the current falls, write 'hold_until: {ends.current}'",
+            f"a constant current never falls to {ends.current}"
+            if by_current
+            else f"a {word} does not end by a current",
+            f"to hold the voltage until the current falls, write 'hold_until: {ends.current}'"
+            if by_current
+            else "end it by its voltage, and write a 'hold' behind it",
         )
-    elif ends.voltage is None and ends.charge is None and ends.time_s is None:
+    elif not any(ends.others) and ends.time_s is None:
         sheet.note(
-            at.text, f"this {word} has no end", "write for example 'until: 4.1 V' or 'for: 2 h'"
+            load.text, f"this {word} has no end", "write for example 'until: 4.1 V' or 'for: 2 h'"
         )
-    hold = fields.hold_until
-    if hold is None or not sheet.check_positive(hold, "the current at which a hold ends"):
+    if fields.max_current is not None:
+        sheet.check_positive(fields.max_current, "the largest current")
+        if by_current:
+            sheet.note(
+                fields.max_current.text,
+                f"the current is {load} and needs no 'max_current'",
+                "delete it; it belongs to a power or a resistor",
+            )
+    if fields.hold_until is not None:
+        _check_hold(word, load, fields.hold_until, ends, sheet)
+
+
+def _check_hold(
+    word: str, load: Written[Amount], hold: Written[Amount], ends: Ends, sheet: Sheet
+) -> None:
+    if not sheet.check_positive(hold, "the current at which a hold ends"):
         return
+    if load.value.kind not in CURRENT_KINDS:
+        sheet.note(
+            hold.text,
+            "a voltage is held within the same step only after a constant current",
+            "write a step of its own: '- hold: {voltage: 4.1 V, until: 0.02C}'",
+        )
     if ends.voltage is None:
         sheet.note(hold.text, "there is no voltage to hold", "write it as 'until', such as '4.1 V'")
-    if hold.value.kind is at.value.kind and hold.value.value >= at.value.value > 0:
+    if hold.value.kind is load.value.kind and hold.value.value >= load.value.value > 0:
         sheet.note(
-            hold.text, f"the hold would end at once: {hold} is not below the {at} of the {word}"
+            hold.text, f"the hold would end at once: {hold} is not below the {load} of the {word}"
         )
 
 
-def _build(word: str, fields: ConstantCurrentFields, bench: Bench) -> tuple[Node, ...]:
-    magnitude_A = bench.amperes(fields.at)
+def _build(word: str, fields: _AnyFields, bench: Bench) -> tuple[Node, ...]:
+    load, ends, charging = _load(fields), _gather(fields), word == "charge"
+    label = f"{word} {'into' if fields.at is None else 'at'} {load}{label_of(fields.until)}"
+    if load.value.kind in POWER_KINDS:
+        made = build_power(load, ends, fields.max_current, bench, charging=charging)
+    elif load.value.kind is Kind.RESISTANCE:
+        made = build_resistance(load, ends, fields.max_current, bench)
+    else:
+        made = _build_current(word, fields, load, ends, bench)
+    if made is None:
+        return ()
+    if fields.hold_until is not None:
+        label += f", hold until {fields.hold_until}"
+    conditions = [*other_ends(ends, bench, charging=charging), *made.ends]
+    by_voltage = voltage_ends(ends, bench, charging=charging)
+    if fields.hold_until is None:
+        conditions = by_voltage + conditions
+    usual = of_a_current(made.expected_s)
+    return bench.step(label, made.control, conditions, fields.record, usual)
+
+
+def _build_current(
+    word: str, fields: _AnyFields, load: Written[Amount], ends: Ends, bench: Bench
+) -> Made | None:
+    magnitude_A = bench.amperes(load)
     if math.isnan(magnitude_A):
-        return ()
-    charging = word == "charge"
-    current_A = magnitude_A if charging else -magnitude_A
-    bench.check_current(fields.at, current_A)
+        return None
+    current_A = magnitude_A if word == "charge" else -magnitude_A
+    bench.check_current(load, current_A)
     bench.last_current_A = current_A
-    ends = gather(fields.until, fields.for_, fields.at_most)
-    if ends.voltage is not None:
-        bench.check_voltage(ends.voltage)
-    label = f"{word} at {fields.at}"
-    if fields.until:
-        label += " until " + " or ".join(str(end) for end in fields.until)
-    if fields.hold_until is None or ends.voltage is None:
-        conditions = bounded(ends, fields.at, magnitude_A, bench)
-        if ends.voltage is not None:
-            conditions.insert(0, voltage_end(ends.voltage.value.value, rising=charging))
-        control: Control = ConstantCurrent(current_A)
-        return bench.step(label, control, conditions, fields.record)
-    taper_A = bench.amperes(fields.hold_until)
+    seconds = expected_s(ends, magnitude_A, bench)
+    hold = fields.hold_until
+    if hold is None or ends.voltage is None:
+        return Made(ConstantCurrent(current_A), bounded(ends, load, magnitude_A, bench), seconds)
+    taper_A = bench.amperes(hold)
     if math.isnan(taper_A):
-        return ()
+        return None
     if taper_A >= magnitude_A:
         bench.note(
-            fields.hold_until.text,
-            f"the hold would end at once: {fields.hold_until} is not below the {fields.at} of the "
-            f"{word} on cell '{bench.cell.name}'",
+            hold.text,
+            f"the hold would end at once: {hold} is not below the {load} of the {word} on cell "
+            f"'{bench.cell.name}'",
         )
-    conditions = bounded(ends, fields.hold_until, min(taper_A, magnitude_A), bench)
+    conditions = bounded(ends, hold, min(taper_A, magnitude_A), bench)
     control = ConstantCurrentConstantVoltage(current_A, ends.voltage.value.value)
-    label += f", hold until {fields.hold_until}"
-    return bench.step(label, control, [current_end(taper_A), *conditions], fields.record)
+    return Made(control, [current_end(taper_A), *conditions], seconds)
 
 
-def _tell(word: str, fields: ConstantCurrentFields, show: Callable[[Written[Any]], str]) -> str:
-    ends = gather(fields.until, fields.for_, fields.at_most)
-    said = []
-    if ends.voltage is not None:
-        way = "has risen to" if word == "charge" else "has fallen to"
-        said.append(f"the voltage {way} {show(ends.voltage)}")
-    if ends.charge is not None:
-        said.append(f"{show(ends.charge)} have passed")
-    text = f"{word.capitalize()} at {show(fields.at)}"
+def _tell(word: str, fields: _AnyFields, show: Show) -> str:
+    ends = _gather(fields)
+    said = said_of(ends, show, charging=word == "charge")
+    into = getattr(fields, "into", None)
+    text = f"{word.capitalize()} {'at' if into is None else 'into'} {show(_load(fields))}"
+    if fields.max_current is not None:
+        text += f", with at most {show(fields.max_current)},"
     if said:
         text += " until " + ", or ".join(said)
     if fields.hold_until is not None:
@@ -137,16 +245,21 @@ def _tell(word: str, fields: ConstantCurrentFields, show: Callable[[Written[Any]
     return text
 
 
-def _technique(word: str, about: str) -> Technique[ConstantCurrentFields]:
-    return Technique(
-        word=word,
-        fields=ConstantCurrentFields,
-        about=about,
-        check=functools.partial(_check, word),
-        build=functools.partial(_build, word),
-        tell=functools.partial(_tell, word),
-    )
-
-
-CHARGE = _technique("charge", "Charge the cell with a constant current.")
-DISCHARGE = _technique("discharge", "Discharge the cell with a constant current.")
+CHARGE = Technique(
+    word="charge",
+    fields=ChargeFields,
+    about="Charge the cell with a constant current or power.",
+    check=functools.partial(_check, "charge"),
+    build=functools.partial(_build, "charge"),
+    tell=functools.partial(_tell, "charge"),
+    example="charge: {at: 0.2C, until: 4.1 V}",
+)
+DISCHARGE = Technique(
+    word="discharge",
+    fields=DischargeFields,
+    about="Discharge the cell with a constant current or power, or into a resistor.",
+    check=functools.partial(_check, "discharge"),
+    build=functools.partial(_build, "discharge"),
+    tell=functools.partial(_tell, "discharge"),
+    example="discharge: {at: 0.2C, until: 1.5 V}",
+)

@@ -8,24 +8,42 @@ expected to flow.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 from pydantic import Field
 
 from labctl.program import ConstantVoltage, Node
-from labctl.protocols.techniques.base import Bench, Sheet, Technique, current_end, time_end
-from labctl.protocols.techniques.ends import bounded, check_ends, gather
+from labctl.protocols.techniques.base import (
+    Bench,
+    Sheet,
+    Show,
+    Technique,
+    charge_end,
+    current_end,
+    time_end,
+)
+from labctl.protocols.techniques.ends import (
+    bounded,
+    check_charge,
+    check_ends,
+    gather,
+    label_of,
+    other_ends,
+    said_of,
+)
+from labctl.protocols.techniques.leaves import HoldEnds
+from labctl.protocols.techniques.recording import of_a_hold
 from labctl.protocols.written import (
     Current,
     Direction,
     Duration,
     Fields,
-    HoldEnds,
     Record,
     Voltage,
     Written,
 )
+
+EXPECTED_S = 1800.0
+"""How long a hold takes, where nothing says it."""
 
 
 class ConstantVoltageFields(Fields):
@@ -34,8 +52,9 @@ class ConstantVoltageFields(Fields):
     voltage: Voltage = Field(description="The voltage that is held.")
     until: HoldEnds | None = Field(
         default=None,
-        description="What ends the step: the current has fallen to this, a charge has passed or a "
-        "time is over; or a list of them, of which the first to be reached counts.",
+        description="What ends the step: the current has fallen to this, a charge or an energy has "
+        "passed, a time is over, the cell has warmed to a temperature, or the {net charge: …} of "
+        "the run; or a list of them, of which the first to be reached counts.",
     )
     for_: Duration | None = Field(default=None, alias="for", description="End after this time.")
     at_most: Duration | None = Field(default=None, description="End after this time at the latest.")
@@ -58,18 +77,22 @@ def _check(fields: ConstantVoltageFields, sheet: Sheet) -> None:
     if fields.max_current is not None:
         sheet.check_positive(fields.max_current, "the largest current")
     ends = gather(fields.until, fields.for_, fields.at_most)
-    if ends.current is None and ends.charge is None and ends.time_s is None:
+    if not any(ends.others) and ends.time_s is None:
         sheet.note(
             fields.voltage.text,
             "this hold has no end",
             "write for example 'until: 0.02C' or 'for: 2 h'",
         )
-    if ends.charge is not None and ends.current is None and ends.time_s is None:
-        sheet.note(
-            ends.charge.text,
-            f"the current of a hold can fall to nothing before {ends.charge} have passed",
-            "write 'at_most' with a time too",
-        )
+    if ends.current is None and ends.time_s is None:
+        for end in ends.others:
+            if end is not None:
+                sheet.note(
+                    end.text,
+                    f"the current of a hold can fall to nothing before {end} have passed"
+                    if end in (ends.charge, ends.energy)
+                    else f"the current of a hold can fall to nothing before {end} is reached",
+                    "write 'at_most' with a time too",
+                )
 
 
 def _build(fields: ConstantVoltageFields, bench: Bench) -> tuple[Node, ...]:
@@ -87,12 +110,12 @@ def _build(fields: ConstantVoltageFields, bench: Bench) -> tuple[Node, ...]:
     largest_A = abs(bench.last_current_A) or bench.cell.one_C_A
     if fields.max_current is not None:
         largest_A = bench.amperes(fields.max_current)
+    if math.isnan(largest_A):
+        return ()
     bench.check_current(fields.max_current or fields.voltage, largest_A if charging else -largest_A)
     ends = gather(fields.until, fields.for_, fields.at_most)
-    label = f"hold {fields.voltage}"
-    if fields.until:
-        label += " until " + " or ".join(str(end) for end in fields.until)
-    conditions = []
+    conditions = other_ends(ends, bench, charging=charging)
+    end_A = 0.0
     if ends.current is not None:
         end_A = bench.amperes(ends.current)
         if math.isnan(end_A):
@@ -103,23 +126,31 @@ def _build(fields: ConstantVoltageFields, bench: Bench) -> tuple[Node, ...]:
                 f"the hold would end at once: {ends.current} is not below its largest current",
                 "write a larger 'max_current'",
             )
-        conditions.append(current_end(end_A))
-        conditions += bounded(ends, ends.current, end_A, bench)
+        conditions = [
+            current_end(end_A),
+            *conditions,
+            *bounded(ends, ends.current, end_A, bench),
+        ]
     elif ends.time_s is not None:
         if ends.charge is not None:
-            conditions += bounded(ends, ends.charge, largest_A, bench)[:1]
+            charge_Ah = bench.amperes(ends.charge)
+            check_charge(ends.charge, charge_Ah, bench)
+            conditions.append(charge_end(charge_Ah))
         conditions.append(time_end(ends.time_s))
     control = ConstantVoltage(fields.voltage.value.value, largest_A, charging)
-    return bench.step(label, control, conditions, fields.record)
+    seconds = min(EXPECTED_S, conditions[-1].value)
+    return bench.step(
+        f"hold {fields.voltage}{label_of(fields.until)}",
+        control,
+        conditions,
+        fields.record,
+        of_a_hold(seconds, largest_A, end_A),
+    )
 
 
-def _tell(fields: ConstantVoltageFields, show: Callable[[Written[Any]], str]) -> str:
+def _tell(fields: ConstantVoltageFields, show: Show) -> str:
     ends = gather(fields.until, fields.for_, fields.at_most)
-    said = []
-    if ends.current is not None:
-        said.append(f"the current has fallen to {show(ends.current)}")
-    if ends.charge is not None:
-        said.append(f"{show(ends.charge)} have passed")
+    said = said_of(ends, show, charging=fields.direction.value if fields.direction else None)
     text = f"Hold {show(fields.voltage)}"
     if said:
         text += " until " + ", or ".join(said)
@@ -136,4 +167,5 @@ HOLD = Technique(
     check=_check,
     build=_build,
     tell=_tell,
+    example="hold: {voltage: 4.1 V, until: 0.02C}",
 )

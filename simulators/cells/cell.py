@@ -15,6 +15,7 @@ Floats = npt.NDArray[np.float64]
 
 ROWS = 2048
 LONGEST_S = 1e10
+NEVER = Until()
 
 
 class ModelCell:
@@ -80,11 +81,13 @@ class ModelCell:
         max_records: int = 100_000,
         max_current_A: float = math.inf,
         ambient_degC: float = 25.0,
+        until: Until = NEVER,
     ) -> Trace:
         """Holds a voltage that runs from ``from_V`` to ``to_V`` at ``rate_V_per_s`` (above 0).
 
-        A sweep that was cut by ``duration_s`` or ``max_records`` goes on seamlessly when it is
-        called again from the voltage where it ended. Raises ValueError as :meth:`advance` does.
+        A sweep that was cut by ``duration_s``, ``max_records`` or ``until`` goes on seamlessly when
+        it is called again from the voltage where it ended. Raises ValueError as :meth:`advance`
+        does.
         """
         if not (math.isfinite(from_V) and math.isfinite(to_V)):
             raise ValueError(f"a sweep needs finite voltages, not {from_V} to {to_V}")
@@ -94,7 +97,7 @@ class ModelCell:
         return self._walk(
             np.array([float(core.SWEEP), from_V, ramp, max_current_A, ambient_degC]),
             min(duration_s, abs(to_V - from_V) / rate_V_per_s),
-            Until(),
+            until,
             recorder,
             max_records,
         )

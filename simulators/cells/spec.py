@@ -7,7 +7,7 @@ import math
 import msgspec
 
 
-class Faults(msgspec.Struct, frozen=True, kw_only=True):
+class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is wrong with a cell beyond its material's own ageing; the defaults are a sound cell.
 
     fade_per_cycle: extra share of active material lost per full equivalent cycle.
@@ -30,7 +30,7 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"faults.short_ohm must be above 0, not {self.short_ohm}")
 
 
-class Anode(msgspec.Struct, frozen=True, kw_only=True):
+class Anode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The counter electrode of a full cell and what it brings from its life before assembly.
 
     material: a name in MATERIALS; ``active_mass_g`` is its mass.
@@ -52,7 +52,7 @@ class Anode(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"anode.{name} must be a finite number, 0 or above, not {value}")
 
 
-class CellSpec(msgspec.Struct, frozen=True, kw_only=True):
+class CellSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One cell to simulate. The same spec gives the same cell, to the bit.
 
     material: of the electrode at the positive terminal, a name in MATERIALS; ``active_mass_g`` is

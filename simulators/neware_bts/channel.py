@@ -26,7 +26,7 @@ from labctl.simulators.neware_bts.persist import (
     Mark,
     Test,
 )
-from labctl.simulators.neware_bts.program import Condition, Phase, Position
+from labctl.simulators.neware_bts.position import Condition, Position
 from labctl.simulators.neware_bts.rows import join_layers, join_rows
 from labctl.simulators.neware_bts.shown import Download, Layers, Look, Meter
 from labctl.simulators.neware_bts.steps import read_runnable
@@ -37,7 +37,6 @@ MAX_ROWS = 1000
 FARTHEST_AHEAD = 100_000
 """Virtual time does not run on for a reader who asks for records further ahead than this."""
 LONGEST_RELAXATION_S = 30 * 86400.0
-LOG_STARTED, LOG_FINISHED = 100000, 100001
 
 BUSY = {Condition.WORKING, Condition.PAUSE}
 
@@ -45,7 +44,8 @@ BUSY = {Condition.WORKING, Condition.PAUSE}
 class Channel:
     """Every public method may be called from any thread; they take turns.
 
-    ``now_unix_s`` is the rack's clock; None is virtual time.
+    ``now_unix_s`` is the rack's clock; None is virtual time. ``assemble`` builds the cell out of
+    what it is built of then, as long as no test has been on it; None where nothing changes it.
     """
 
     def __init__(
@@ -58,8 +58,10 @@ class Channel:
         *,
         epoch_unix_s: float,
         now_unix_s: Callable[[], float] | None,
+        assemble: Callable[[], SimulatedCell] | None = None,
     ) -> None:
         self.name = name
+        self._assemble = assemble
         self.light_on = False
         self._lock = threading.Lock()
         self._meter = Meter(instrument)
@@ -88,6 +90,12 @@ class Channel:
         with self._lock:
             self._follow()
             return self._meter.frozen_look(self._look())
+
+    def taken_apart(self) -> SimulatedCell | None:
+        """The cell, if it could be taken out now; None while a test is on it."""
+        with self._lock:
+            self._follow()
+            return None if self._condition() in BUSY else self._resting()
 
     def freeze(self, frozen: bool) -> None:
         """While frozen, readings keep the voltage and current that they have now."""
@@ -123,6 +131,16 @@ class Channel:
             ]
             return self._meter.download(history.test.test_id, parts)
 
+    def read_ahead(self) -> None:
+        """In virtual time, make the records that a reader who reads on will ask for next.
+
+        Nothing of them is seen, and nothing that is told depends on it.
+        """
+        with self._lock:
+            history = self._history
+            if self._now_unix_s is None and history is not None and history.leg.cut is None:
+                history.timeline.extend_beyond(history.shown + MAX_ROWS)
+
     def layers(self) -> Layers:
         """Every visit to a step of the last test so far."""
         with self._lock:
@@ -138,13 +156,7 @@ class Channel:
         """The last test, and its log: record, code, unix time in s."""
         with self._lock:
             self._follow()
-            history = self._history
-            if history is None:
-                return 0, []
-            entries = [(1, LOG_STARTED, history.test.legs[0].unix_offset_s)]
-            if history.condition is Condition.FINISH:
-                entries.append((history.count, LOG_FINISHED, history.end_unix_s))
-            return history.test.test_id, entries
+            return (0, []) if self._history is None else self._history.log()
 
     def start(self, file: bytes, barcode: str) -> bool:
         """Begin a test; false if the channel is busy or would not run the file."""
@@ -195,7 +207,7 @@ class Channel:
                 return False
             self._cut(history, Condition.PAUSE)
             position = history.end[0]
-            position.step, position.phase, position.passes = step, Phase.NOT_ENTERED, {}
+            position.go_to(step, history.file)
             self._go_on(history, position)
             return True
 
@@ -226,12 +238,7 @@ class Channel:
                 return False
             visit = int(shown.visit[0])
             leg = msgspec.structs.replace(history.leg, pause_after_visit=visit if reserved else 0)
-            marks = [
-                mark
-                for mark in history.timeline.marks[1:]
-                if mark.position.seq <= history.shown
-                and (mark.position.visit < visit or mark.position.phase is not Phase.NOT_ENTERED)
-            ]
+            marks = history.marks_within(visit)
             self._replace_last_leg(history, leg)
             self._files.replace_marks([*history.older_marks(), *marks])
             history.run_again(leg, marks)
@@ -371,6 +378,8 @@ class Channel:
 
     def _resting(self) -> SimulatedCell:
         """The cell of a channel whose output is open, as it is now."""
+        if self._history is None and self._assemble is not None:
+            self._idle_cell = self._assemble()
         if self._idle_cell is None:
             self._idle_cell = self._new_cell()
             if self._history is not None:

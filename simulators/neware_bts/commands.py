@@ -19,19 +19,22 @@ import numpy as np
 from labctl.simulators.faults import FaultBoard
 from labctl.simulators.neware_bts.channel import Channel
 from labctl.simulators.neware_bts.instrument import FloatColumn
-from labctl.simulators.neware_bts.program import Condition
-from labctl.simulators.neware_bts.shown import Look
-from labctl.simulators.neware_bts.wire import Element, Request, element, listed, response, short
+from labctl.simulators.neware_bts.position import Condition
+from labctl.simulators.neware_bts.shown import Download, Look
+from labctl.simulators.neware_bts.wire import (
+    Element,
+    Request,
+    element,
+    listed,
+    response,
+    response_around,
+    short,
+)
 
 logger = logging.getLogger(__name__)
 
 MAX_STEP_FILE_BYTES = 16 << 20
 LOG_CODE_WORKING = 102000
-
-_ROW = (
-    '    <data seqid="%d" stepid="%d" cycleid="%d" steptype="%s" testtime="%d" atime="%s" '
-    'volt="%.15g" curr="%.15g" cap="%.15g" eng="%.15g" />'
-)
 
 _LAYER_KEYS = (
     *("startseqid", "endseqid", "stepindex", "stepid", "cycleid", "steptype", "steptime"),
@@ -179,26 +182,32 @@ def download(bench: Bench, request: Request) -> bytes:
             continue
         found = channel.download(asked["testid"], asked["startpos"], asked["count"])
         lines = [_echo("download", bench, item, asked | {"testid": found.test_id})]
-        rows = found.rows
-        if not len(rows):
+        if not len(found.rows):
             return response("download", [*lines, *listed([])])
-        columns = zip(
-            rows.seq.tolist(),
-            rows.step.tolist(),
-            rows.cycle.tolist(),
-            found.step_names,
-            rows.ms.tolist(),
-            labels(found.unix_s),
-            found.voltage_V.tolist(),
-            found.current_A.tolist(),
-            rows.capacity_Ah.tolist(),
-            rows.energy_Wh.tolist(),
-            strict=True,
-        )
-        lines.append(f'  <list count="{len(rows)}">')
-        lines += [_ROW % row for row in columns]
-        lines.append("  </list>")
+        return response_around("download", lines, len(found.rows), rows_of_download(found))
     return response("download", lines)
+
+
+def rows_of_download(found: Download) -> bytes:
+    """The lines of a download, each with its end."""
+    from labctl.simulators.neware_bts.rowtext import TextRows, text_of
+
+    rows = found.rows
+    return text_of(
+        TextRows(
+            seq=rows.seq,
+            step=rows.step,
+            cycle=rows.cycle,
+            word=found.name,
+            words=found.names,
+            ms=rows.ms,
+            unix_s=found.unix_s,
+            voltage_V=found.voltage_V,
+            current_A=found.current_A,
+            capacity_Ah=rows.capacity_Ah,
+            energy_Wh=rows.energy_Wh,
+        )
+    )
 
 
 def download_step_layer(bench: Bench, request: Request) -> bytes:

@@ -31,10 +31,15 @@ CHANNELS_PER_UNIT = 8
 
 
 class CellInChannel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``channel`` is ``subdevid-chlid``, such as ``1-3``."""
+    """``channel`` is ``subdevid-chlid``, such as ``1-3``.
+
+    anode_from: the channel of the half cell whose positive electrode becomes this full cell's
+    anode, with the sodium and the film that it has when the first test on this channel begins.
+    """
 
     channel: str
     spec: CellSpec
+    anode_from: str = ""
 
 
 class RackConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,6 +99,15 @@ class RackConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             if item.channel in taken:
                 raise ValueError(f"cells[{place}].channel: {item.channel} holds a cell already")
             taken.add(item.channel)
+            if item.anode_from and item.spec.anode is None:
+                raise ValueError(
+                    f"cells[{place}].anode_from: the cell is no full cell: give it spec.anode"
+                )
+        for place, item in enumerate(self.cells):
+            if item.anode_from and item.anode_from not in taken - {item.channel}:
+                raise ValueError(
+                    f"cells[{place}].anode_from: no other cell is in channel {item.anode_from!r}"
+                )
 
     @property
     def is_virtual(self) -> bool:

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from labctl.drivers.neware_bts.stepfile import StepFile
 from labctl.simulators.cells.interface import SimulatedCell
 from labctl.simulators.neware_bts.persist import Cut, Leg, Mark, Test
-from labctl.simulators.neware_bts.program import Condition, Position
+from labctl.simulators.neware_bts.plan import Phase
+from labctl.simulators.neware_bts.position import Condition, Position
 from labctl.simulators.neware_bts.rows import LayerTable, Rows, join_layers, join_rows, layers_of
 from labctl.simulators.neware_bts.timeline import Timeline, tail_rows
+
+LOG_STARTED, LOG_FINISHED = 100000, 100001
 
 
 class History:
@@ -117,6 +120,22 @@ class History:
             if leg.cut is not None and leg.cut.tail is not None:
                 tables.append(layers_of(tail_rows(leg.cut.last_seq + 1, leg.cut.tail)))
         return join_layers(tables)
+
+    def log(self) -> tuple[int, list[tuple[int, int, float]]]:
+        """The test's number, and what happened to it: record, code, unix time in s."""
+        entries = [(1, LOG_STARTED, self.test.legs[0].unix_offset_s)]
+        if self.condition is Condition.FINISH:
+            entries.append((self.count, LOG_FINISHED, self.end_unix_s))
+        return self.test.test_id, entries
+
+    def marks_within(self, visit: int) -> list[Mark]:
+        """Those of the last leg that lie before what is shown, and before the end of a visit."""
+        return [
+            mark
+            for mark in self.timeline.marks[1:]
+            if mark.position.seq <= self.shown
+            and (mark.position.visit < visit or mark.position.phase is not Phase.NOT_ENTERED)
+        ]
 
     def older_marks(self) -> list[Mark]:
         """Those of all legs but the last."""

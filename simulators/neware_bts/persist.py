@@ -18,7 +18,7 @@ from typing import TypeVar
 import msgspec
 
 from labctl.errors import ConfigError, Problem
-from labctl.simulators.neware_bts.program import Condition, Position
+from labctl.simulators.neware_bts.position import Condition, Position
 
 VERSION = 1
 

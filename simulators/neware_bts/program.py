@@ -4,94 +4,75 @@ The blocks of a test follow from its file, the cell's state at the start and not
 reader asks for records never changes where one block ends and the next begins. Protections and end
 conditions act on the true voltage and current.
 
-Chosen here, since no manual says it: a step without a time ends after 365 days; a voltage hold that
-would need current of the wrong direction keeps its output open; ``Delay_Time`` switches a
-protection off for that long after it was passed, and then it trips if it is still passed; the
-tightest of the file's and the step's protections counts; the capacity protection is per step.
+Chosen here, since no manual says it: a voltage hold that would need current of the wrong direction
+keeps its output open; ``Delay_Time`` switches a protection off for that long after it was passed,
+and then it trips if it is still passed; the tightest of the file's and the step's protections
+counts; the capacity protection is per step; leaving a loop, by a condition or by ``goto``, forgets
+how many passes it had.
 """
 
 from __future__ import annotations
 
-import enum
 import math
+from typing import Protocol, runtime_checkable
 
-import msgspec
 import numpy as np
 
-from labctl.drivers.neware_bts.stepfile import FileStep, Protection, StepFile, StepType
+from labctl.drivers.neware_bts.stepfile import FileStep, Jump, StepFile, StepType
 from labctl.simulators.cells.interface import (
     Control,
     Recorder,
     SimulatedCell,
     StopReason,
+    Trace,
     Until,
 )
-from labctl.simulators.neware_bts.instrument import CURRENT_RANGES_A
-from labctl.simulators.neware_bts.protection import negative, passed, tightest, value_or
-from labctl.simulators.neware_bts.rows import Block, FloatColumn
-from labctl.simulators.neware_bts.steps import (
-    BOTH_PHASES,
-    CHARGING,
-    CURRENT_ONLY,
-    DISCHARGING,
-    VOLTAGE_ONLY,
-)
+from labctl.simulators.neware_bts.instrument import COMPLIANCE_V
+from labctl.simulators.neware_bts.plan import HOLD, Ends, Kind, Phase, StepPlan, plan_of
+from labctl.simulators.neware_bts.position import Condition, Position
+from labctl.simulators.neware_bts.protection import passed
+from labctl.simulators.neware_bts.rows import Block
+from labctl.simulators.neware_bts.steps import BOTH_PHASES
 
 BLOCK_RECORDS = 1000
-FASTEST_RECORD_S = 0.1
-LONGEST_STEP_S = 365 * 86400.0
+ENERGY_TOLERANCE = 1e-9
+"""Of the energy that ends a step; it is come to by ever smaller charges."""
+
+_KINDS = {
+    StopReason.VOLTAGE_HIGH: Kind.VOLTAGE_HIGH,
+    StopReason.VOLTAGE_LOW: Kind.VOLTAGE_LOW,
+    StopReason.CURRENT_SMALL: Kind.CURRENT_SMALL,
+    StopReason.CURRENT_LARGE: Kind.CURRENT_LARGE,
+    StopReason.CHARGE: Kind.CHARGE,
+    StopReason.DURATION: Kind.TIME,
+}
+_NEVER = Until()
 
 
-class Phase(enum.IntEnum):
-    """Which part of a step runs."""
-
-    NOT_ENTERED = 0
-    CURRENT = 1
-    VOLTAGE = 2
-    OPEN = 3
+_OUTCOMES = {
+    Jump.FINISH: Condition.FINISH,
+    Jump.STOP: Condition.STOP,
+    Jump.PROTECT: Condition.PROTECT,
+}
 
 
-class Condition(enum.StrEnum):
-    """What a channel does, in BTS's own words."""
+@runtime_checkable
+class SweepingCell(SimulatedCell, Protocol):
+    """A cell whose voltage can be moved at a steady rate."""
 
-    WORKING = "working"
-    FINISH = "finish"
-    PAUSE = "pause"
-    STOP = "stop"
-    PROTECT = "protect"
-
-
-class Position(msgspec.Struct):
-    """Where a test stands: everything but the file and the cell. Times in s of test time."""
-
-    condition: Condition = Condition.WORKING
-    step: int = 1
-    cycle: int = 1
-    visit: int = 0
-    passes: dict[int, int] = {}
-    seq: int = 1
-    """Number that the next record gets."""
-    phase: Phase = Phase.NOT_ENTERED
-    start_s: float = 0.0
-    time_s: float = 0.0
-    """Since the step began."""
-    charge_Ah: float = 0.0
-    energy_Wh: float = 0.0
-    last_ms: int = -1
-    last_time_s: float = 0.0
-    last_voltage_V: float = 0.0
-    last_current_A: float = 0.0
-    grace_s: float = math.inf
-    """Step time until which the protections are off; infinity when none has been passed."""
-
-    @property
-    def test_time_s(self) -> float:
-        return self.start_s + self.time_s
-
-    def copy(self) -> Position:
-        copied = msgspec.structs.replace(self)
-        copied.passes = dict(self.passes)
-        return copied
+    def sweep(
+        self,
+        from_V: float,
+        to_V: float,
+        rate_V_per_s: float,
+        *,
+        recorder: Recorder,
+        duration_s: float = math.inf,
+        max_records: int = 100_000,
+        max_current_A: float = math.inf,
+        ambient_degC: float = 25.0,
+        until: Until = _NEVER,
+    ) -> Trace: ...
 
 
 class Execution:
@@ -110,10 +91,9 @@ class Execution:
     ) -> None:
         self.position = position
         self._cell = cell
-        self._steps = file.steps
+        self._file = file
+        self._plans = [plan_of(step, file) for step in file.steps]
         self._pause_after_visit = pause_after_visit
-        self._protections = [tightest(file.protection, step.protection) for step in file.steps]
-        self._records = [step.record or file.record for step in file.steps]
 
     def run(self, until_s: float = math.inf) -> Block | None:
         """The next block of records, or None if the test is not working any more.
@@ -123,19 +103,25 @@ class Execution:
         """
         at = self.position
         while at.condition is Condition.WORKING:
-            step = self._steps[at.step - 1]
-            if step.type is StepType.CYCLE:
-                self._turn(step)
-            elif step.type is StepType.END:
-                at.condition = Condition.FINISH
-            elif step.type is StepType.PAUSE:
-                at.step += 1
-                at.condition = Condition.PAUSE
-            else:
-                block = self._drive(step, until_s)
-                if len(block) or at.test_time_s >= until_s:
-                    return block
+            plan = self._plans[at.step - 1]
+            match plan.step.type:
+                case StepType.CYCLE:
+                    self._turn(plan.step)
+                case StepType.END:
+                    at.condition = Condition.FINISH
+                case StepType.PAUSE:
+                    at.step += 1
+                    at.condition = Condition.PAUSE
+                case _:
+                    block = self._drive(plan, until_s)
+                    if len(block) or at.test_time_s >= until_s:
+                        return block
         return None
+
+    def instant(self) -> tuple[float, float]:
+        """Voltage and current now, under the control of the step that runs."""
+        moment = self._moment(self._plans[self.position.step - 1])
+        return moment.end_voltage_V, moment.end_current_A
 
     def _turn(self, step: FileStep) -> None:
         at = self.position
@@ -147,112 +133,125 @@ class Execution:
         else:
             at.step += 1
 
-    def _drive(self, step: FileStep, until_s: float) -> Block:
+    def _drive(self, plan: StepPlan, until_s: float) -> Block:
         at = self.position
-        made = _Made(at)
-        ended = at.phase is Phase.NOT_ENTERED and self._enter(step, made)
-        block_of = (at.seq, at.visit, step.number, at.cycle, at.start_s)
-        if not ended and at.test_time_s < until_s:
-            ended = self._advance(step, made, until_s)
-        if ended and at.condition is Condition.WORKING:
-            at.step += 1
-            if at.visit == self._pause_after_visit:
-                at.condition = Condition.PAUSE
-        if ended:
-            at.phase = Phase.NOT_ENTERED
-        columns = made.columns()
-        block = Block(*block_of, *columns)
+        first: tuple[float, ...] | None = None
+        trace: Trace | None = None
+        last: tuple[float, ...] | None = None
+        leads_to: int | None = None
+        charge_Ah, energy_Wh = at.charge_Ah, at.energy_Wh
+        if at.phase is Phase.NOT_ENTERED:
+            leads_to = self._enter(plan)
+            first = (0.0, at.last_voltage_V, at.last_current_A, 0.0, 0.0)
+            charge_Ah = energy_Wh = 0.0
+        number, visit, cycle, start_s = plan.step.number, at.visit, at.cycle, at.start_s
+        if leads_to is None and at.test_time_s < until_s:
+            trace, leads_to = self._advance(plan, until_s)
+            if leads_to is not None:
+                last = (
+                    at.time_s,
+                    trace.end_voltage_V,
+                    trace.end_current_A,
+                    at.charge_Ah,
+                    at.energy_Wh,
+                )
+        table = _table(first, trace, last, charge_Ah, energy_Wh)
+        ms = np.rint(table[0] * 1e3).astype(np.int64)
+        if len(ms) and (ms[0] <= at.last_ms or (ms[1:] <= ms[:-1]).any()):
+            fresh = np.diff(ms, prepend=at.last_ms) > 0
+            ms, table = ms[fresh], table[:, fresh]
+        if len(ms):
+            at.last_ms = int(ms[-1])
+        block = Block(
+            at.seq, visit, number, cycle, start_s, ms, table[1], table[2], table[3], table[4]
+        )
         at.seq += len(block)
+        if leads_to is not None:
+            self._leave(leads_to)
         return block
 
-    def _enter(self, step: FileStep, made: _Made) -> bool:
-        """Begin a step and record it at its time 0; true if it is over at once."""
+    def _leave(self, leads_to: int) -> None:
+        at = self.position
+        if leads_to in _OUTCOMES:
+            at.condition = _OUTCOMES[Jump(leads_to)]
+            at.phase = Phase.NOT_ENTERED
+            if at.condition is Condition.FINISH:
+                at.go_to(len(self._file.steps), self._file)
+            elif at.condition is Condition.STOP:
+                at.step += 1
+            return
+        if leads_to == Jump.NEXT:
+            at.step, at.phase = at.step + 1, Phase.NOT_ENTERED
+        else:
+            at.go_to(leads_to, self._file)
+        if at.visit == self._pause_after_visit:
+            at.condition = Condition.PAUSE
+
+    def _enter(self, plan: StepPlan) -> int | None:
+        """Begin a step; where it leads if it is over at once."""
         at = self.position
         at.start_s += at.time_s
         at.visit += 1
         at.time_s = at.charge_Ah = at.energy_Wh = 0.0
         at.grace_s = math.inf
         at.last_ms = -1
-        at.phase = _first_phase(step)
-        voltage_V, current_A = self._instant(step)
-        if step.type in BOTH_PHASES and _beyond(step, voltage_V):
+        at.phase = plan.begins
+        if plan.step.sweep is not None:
+            here_V = plan.step.sweep.from_V
+            at.sweep_from_V = self._cell.voltage_V() if here_V is None else here_V
+        moment = self._moment(plan)
+        if plan.step.type in BOTH_PHASES and _beyond(plan, moment.end_voltage_V):
             at.phase = Phase.VOLTAGE
-            voltage_V, current_A = self._instant(step)
-        if at.phase is Phase.VOLTAGE and current_A * _direction(step) < 0:
+            moment = self._moment(plan)
+        if at.phase is Phase.VOLTAGE and moment.end_current_A * plan.direction < 0:
             at.phase = Phase.OPEN
-            voltage_V, current_A = self._instant(step)
-        made.at(0.0, voltage_V, current_A)
+            moment = self._moment(plan)
+        voltage_V, current_A = moment.end_voltage_V, moment.end_current_A
         at.last_time_s, at.last_voltage_V, at.last_current_A = 0.0, voltage_V, current_A
-        protection = self._protections[at.step - 1]
-        if passed(protection, voltage_V, current_A, 0.0):
-            if not protection.delay_s:
-                at.condition = Condition.PROTECT
-                return True
-            at.grace_s = protection.delay_s
-        if step.type in CURRENT_ONLY and step.stop_voltage_V is not None:
-            return (voltage_V - step.stop_voltage_V) * _direction(step) >= 0
-        if at.phase in {Phase.VOLTAGE, Phase.OPEN} and step.stop_current_A is not None:
-            return abs(current_A) <= step.stop_current_A
-        return False
+        if passed(plan.protection, voltage_V, current_A, 0.0):
+            if not plan.protection.delay_s:
+                return Jump.PROTECT
+            at.grace_s = plan.protection.delay_s
+        for end in plan.phases[at.phase].unguarded.all:
+            if end.leads_to != HOLD and end.holds(voltage_V, current_A):
+                return end.leads_to
+        return None
 
-    def instant(self) -> tuple[float, float]:
-        """Voltage and current now, under the control of the step that runs."""
-        return self._instant(self._steps[self.position.step - 1])
-
-    def _instant(self, step: FileStep) -> tuple[float, float]:
-        control, setpoint = _control(step, self.position.phase)
-        trace = self._cell.advance(
-            control,
-            setpoint,
-            0.0,
-            until=Until(),
-            recorder=Recorder(),
-            max_current_A=_max_current_A(step),
-        )
-        return trace.end_voltage_V, trace.end_current_A
-
-    def _advance(self, step: FileStep, made: _Made, until_s: float) -> bool:
-        """Let the cell live until something happens; true if the step is over."""
+    def _advance(self, plan: StepPlan, until_s: float) -> tuple[Trace, int | None]:
+        """Let the cell live until something happens; where that leads if the step is over."""
         at = self.position
-        protection = self._protections[at.step - 1]
-        ends, trips = self._ends(step), self._trips(step, protection)
-        record = self._records[at.step - 1]
+        phase = plan.phases[at.phase]
+        ends = phase.guarded if at.grace_s == math.inf else phase.unguarded
+        stop_s = min(ends.bounds[Kind.TIME], at.grace_s, until_s - at.start_s)
+        sweep_s = math.inf
+        if plan.step.sweep is not None:
+            across_V = abs(plan.step.sweep.to_V - at.sweep_from_V)
+            sweep_s = across_V / plan.step.sweep.rate_V_per_s
+            stop_s = min(stop_s, sweep_s)
+        charge_left_Ah = max(0.0, ends.bounds[Kind.CHARGE] - abs(at.charge_Ah))
+        energy_charge_Ah = math.inf
+        if ends.bounds[Kind.ENERGY] < math.inf:
+            energy_left_Wh = ends.bounds[Kind.ENERGY] - abs(at.energy_Wh)
+            if energy_left_Wh <= ENERGY_TOLERANCE * ends.bounds[Kind.ENERGY]:
+                return self._moment(plan), ends.at(Kind.ENERGY).leads_to
+            energy_charge_Ah = energy_left_Wh / _largest_V(ends, at.last_voltage_V)
         recorder = Recorder(
-            every_s=_or_never(record.time_s, at_least=FASTEST_RECORD_S),
-            voltage_change_V=_or_never(record.voltage_change_V, at_least=1e-6),
-            current_change_A=_or_never(record.current_change_A, at_least=1e-12),
+            every_s=plan.every_s,
+            voltage_change_V=plan.voltage_change_V,
+            current_change_A=plan.current_change_A,
             now_s=at.time_s,
             last_time_s=at.last_time_s,
             last_voltage_V=at.last_voltage_V,
             last_current_A=at.last_current_A,
         )
-        longest_s = LONGEST_STEP_S if step.time_s is None else step.time_s
-        stop_s = min(longest_s, at.grace_s, until_s - at.start_s)
-        control, setpoint = _control(step, at.phase)
-        trace = self._cell.advance(
-            control,
-            setpoint,
-            max(0.0, stop_s - at.time_s),
-            until=Until(
-                voltage_at_least_V=min(ends.voltage_at_least_V, trips.voltage_at_least_V),
-                voltage_at_most_V=max(ends.voltage_at_most_V, trips.voltage_at_most_V),
-                current_magnitude_at_most_A=ends.current_magnitude_at_most_A,
-                current_magnitude_at_least_A=trips.current_magnitude_at_least_A,
-                charge_magnitude_at_least_Ah=min(
-                    ends.charge_magnitude_at_least_Ah, trips.charge_magnitude_at_least_Ah
-                ),
-            ),
-            recorder=recorder,
-            max_records=BLOCK_RECORDS,
-            max_current_A=_max_current_A(step),
+        until = Until(
+            voltage_at_least_V=ends.bounds[Kind.VOLTAGE_HIGH],
+            voltage_at_most_V=ends.bounds[Kind.VOLTAGE_LOW],
+            current_magnitude_at_most_A=ends.bounds[Kind.CURRENT_SMALL],
+            current_magnitude_at_least_A=ends.bounds[Kind.CURRENT_LARGE],
+            charge_magnitude_at_least_Ah=min(charge_left_Ah, energy_charge_Ah),
         )
-        made.add(
-            trace.time_s,
-            trace.voltage_V,
-            trace.current_A,
-            trace.charge_Ah + at.charge_Ah,
-            trace.energy_Wh + at.energy_Wh,
-        )
+        trace = self._live(plan, max(0.0, stop_s - at.time_s), until, recorder)
         by_time = trace.reason is StopReason.DURATION
         at.time_s = stop_s if by_time else at.time_s + trace.elapsed_s
         at.charge_Ah += trace.end_charge_Ah
@@ -260,144 +259,117 @@ class Execution:
         at.last_time_s = recorder.last_time_s
         at.last_voltage_V = recorder.last_voltage_V
         at.last_current_A = recorder.last_current_A
-        volts, amps = trace.end_voltage_V, trace.end_current_A
-        ended = False
         if trace.reason is StopReason.RECORDS:
-            return False
+            return trace, None
         if by_time:
-            ended = stop_s >= longest_s
-            if stop_s >= at.grace_s:
-                at.grace_s = math.inf
-                if passed(protection, volts, amps, abs(at.charge_Ah)):
-                    at.condition = Condition.PROTECT
-        elif _tripped(trace.reason, ends, trips):
-            if protection.delay_s:
-                at.grace_s = at.time_s + protection.delay_s
-            else:
-                at.condition = Condition.PROTECT
-        elif step.type in BOTH_PHASES and at.phase is Phase.CURRENT and _is_voltage(trace.reason):
+            return trace, self._after_time(plan, ends, trace, stop_s, sweep_s)
+        if trace.reason is StopReason.CHARGE and energy_charge_Ah < charge_left_Ah:
+            return trace, None
+        leads_to = ends.at(_KINDS[trace.reason]).leads_to
+        if leads_to == HOLD:
             at.phase = Phase.VOLTAGE
-        else:
-            ended = True
-        ended = ended or at.condition is Condition.PROTECT
-        if ended:
-            made.at(at.time_s, volts, amps)
-        return ended
+            return trace, None
+        if leads_to == Jump.PROTECT and plan.protection.delay_s and ends is phase.guarded:
+            at.grace_s = at.time_s + plan.protection.delay_s
+            return trace, None
+        return trace, leads_to
 
-    def _ends(self, step: FileStep) -> Until:
+    def _after_time(
+        self, plan: StepPlan, ends: Ends, trace: Trace, stop_s: float, sweep_s: float
+    ) -> int | None:
         at = self.position
-        high_V, low_V = math.inf, -math.inf
-        if at.phase is Phase.CURRENT:
-            goal_V = step.voltage_V if step.type in BOTH_PHASES else step.stop_voltage_V
-            if goal_V is not None and step.type in CHARGING:
-                high_V = goal_V
-            elif goal_V is not None:
-                low_V = goal_V
-        return Until(
-            voltage_at_least_V=high_V,
-            voltage_at_most_V=low_V,
-            current_magnitude_at_most_A=(
-                step.stop_current_A
-                if at.phase is Phase.VOLTAGE and step.stop_current_A is not None
-                else -1.0
-            ),
-            charge_magnitude_at_least_Ah=_left(step.stop_capacity_Ah, at.charge_Ah),
+        if stop_s >= at.grace_s:
+            at.grace_s = math.inf
+            volts, amps = trace.end_voltage_V, trace.end_current_A
+            if passed(plan.protection, volts, amps, abs(at.charge_Ah)):
+                return Jump.PROTECT
+        if stop_s >= ends.bounds[Kind.TIME]:
+            return ends.at(Kind.TIME).leads_to
+        return Jump.NEXT if stop_s >= sweep_s else None
+
+    def _live(self, plan: StepPlan, duration_s: float, until: Until, recorder: Recorder) -> Trace:
+        leg = plan.step.sweep
+        if leg is None:
+            phase = plan.phases[self.position.phase]
+            return self._cell.advance(
+                phase.control,
+                phase.setpoint,
+                duration_s,
+                until=until,
+                recorder=recorder,
+                max_records=BLOCK_RECORDS,
+                max_current_A=plan.max_current_A,
+            )
+        if not isinstance(self._cell, SweepingCell):
+            raise TypeError(f"{type(self._cell).__name__} cannot sweep its voltage")
+        return self._cell.sweep(
+            self._swept_V(plan),
+            leg.to_V,
+            leg.rate_V_per_s,
+            recorder=recorder,
+            duration_s=duration_s,
+            max_records=BLOCK_RECORDS,
+            max_current_A=plan.max_current_A,
+            until=until,
         )
 
-    def _trips(self, step: FileStep, protection: Protection) -> Until:
-        at = self.position
-        if at.grace_s < math.inf:
-            return Until()
-        bound_A = (
-            protection.current_upper_A
-            if step.type in CHARGING
-            else negative(protection.current_lower_A)
-        )
-        return Until(
-            voltage_at_least_V=value_or(protection.voltage_upper_V, math.inf),
-            voltage_at_most_V=value_or(protection.voltage_lower_V, -math.inf),
-            current_magnitude_at_least_A=(
-                bound_A if at.phase is Phase.VOLTAGE and bound_A is not None else math.inf
-            ),
-            charge_magnitude_at_least_Ah=_left(protection.capacity_upper_Ah, at.charge_Ah),
+    def _moment(self, plan: StepPlan) -> Trace:
+        """What is at this moment, as a trace without records."""
+        phase = plan.phases[self.position.phase]
+        control, setpoint = phase.control, phase.setpoint
+        if self.position.phase is Phase.SWEEP:
+            control, setpoint = Control.VOLTAGE, self._swept_V(plan)
+        return self._cell.advance(
+            control,
+            setpoint,
+            0.0,
+            until=_NEVER,
+            recorder=Recorder(),
+            max_current_A=plan.max_current_A,
         )
 
-
-class _Made:
-    """Records of one block, as they come."""
-
-    def __init__(self, at: Position) -> None:
-        self._at = at
-        self._parts: list[tuple[FloatColumn, ...]] = []
-
-    def at(self, time_s: float, voltage_V: float, current_A: float) -> None:
-        values = (time_s, voltage_V, current_A, self._at.charge_Ah, self._at.energy_Wh)
-        self._parts.append(tuple(np.array([value]) for value in values))
-
-    def add(self, *columns: FloatColumn) -> None:
-        if len(columns[0]):
-            self._parts.append(columns)
-
-    def columns(self) -> tuple[np.ndarray, ...]:
-        """ms, V, A, Ah, Wh; of two records in one millisecond the first stays."""
-        if not self._parts:
-            none = np.empty(0)
-            return none.astype(np.int64), none, none, none, none
-        time_s, voltage, current, charge, energy = (
-            np.concatenate(parts) for parts in zip(*self._parts, strict=True)
-        )
-        ms = np.rint(time_s * 1e3).astype(np.int64)
-        kept = np.diff(ms, prepend=self._at.last_ms) > 0
-        if kept.any():
-            self._at.last_ms = int(ms[-1])
-        return ms[kept], voltage[kept], current[kept], np.abs(charge[kept]), np.abs(energy[kept])
+    def _swept_V(self, plan: StepPlan) -> float:
+        """Where a sweep stands now."""
+        at, leg = self.position, plan.step.sweep
+        if leg is None:
+            return 0.0
+        moved_V = math.copysign(leg.rate_V_per_s * at.time_s, leg.to_V - at.sweep_from_V)
+        return at.sweep_from_V + moved_V
 
 
-def _first_phase(step: FileStep) -> Phase:
-    if step.type is StepType.REST:
-        return Phase.OPEN
-    return Phase.VOLTAGE if step.type in VOLTAGE_ONLY else Phase.CURRENT
+def _table(
+    first: tuple[float, ...] | None,
+    trace: Trace | None,
+    last: tuple[float, ...] | None,
+    charge_Ah: float,
+    energy_Wh: float,
+) -> np.ndarray:
+    """Rows of time, V, A, |Ah|, |Wh|: the records of a trace between two others.
+
+    ``charge_Ah`` and ``energy_Wh`` are what the step had come to before the trace.
+    """
+    begin = int(first is not None)
+    end = begin + (0 if trace is None else len(trace.time_s))
+    table = np.empty((5, end + (last is not None)))
+    if first is not None:
+        table[:, 0] = first
+    if trace is not None:
+        table[0, begin:end] = trace.time_s
+        table[1, begin:end] = trace.voltage_V
+        table[2, begin:end] = trace.current_A
+        np.add(trace.charge_Ah, charge_Ah, out=table[3, begin:end])
+        np.add(trace.energy_Wh, energy_Wh, out=table[4, begin:end])
+    if last is not None:
+        table[:, -1] = last
+    np.abs(table[3:], out=table[3:])
+    return table
 
 
-def _control(step: FileStep, phase: Phase) -> tuple[Control, float]:
-    if phase is Phase.CURRENT:
-        return Control.CURRENT, (step.current_A or 0.0) * _direction(step)
-    if phase is Phase.VOLTAGE:
-        return Control.VOLTAGE, step.voltage_V or 0.0
-    return Control.REST, 0.0
+def _beyond(plan: StepPlan, voltage_V: float) -> bool:
+    return (voltage_V - (plan.step.voltage_V or 0.0)) * plan.direction >= 0
 
 
-def _direction(step: FileStep) -> int:
-    return 1 if step.type in CHARGING else -1 if step.type in DISCHARGING else 0
-
-
-def _max_current_A(step: FileStep) -> float:
-    return step.current_A or CURRENT_RANGES_A[-1]
-
-
-def _beyond(step: FileStep, voltage_V: float) -> bool:
-    return (voltage_V - (step.voltage_V or 0.0)) * _direction(step) >= 0
-
-
-def _tripped(reason: StopReason, ends: Until, trips: Until) -> bool:
-    """Whether a protection stopped the cell; where an end lies at the same value, the end did."""
-    if reason is StopReason.VOLTAGE_HIGH:
-        return trips.voltage_at_least_V < ends.voltage_at_least_V
-    if reason is StopReason.VOLTAGE_LOW:
-        return trips.voltage_at_most_V > ends.voltage_at_most_V
-    if reason is StopReason.CHARGE:
-        return trips.charge_magnitude_at_least_Ah < ends.charge_magnitude_at_least_Ah
-    return reason is StopReason.CURRENT_LARGE
-
-
-def _is_voltage(reason: StopReason) -> bool:
-    return reason in {StopReason.VOLTAGE_HIGH, StopReason.VOLTAGE_LOW}
-
-
-def _or_never(value: float | None, *, at_least: float) -> float:
-    """A record condition; absent or 0 is off."""
-    return math.inf if not value else max(value, at_least)
-
-
-def _left(bound_Ah: float | None, charge_Ah: float) -> float:
-    return math.inf if bound_Ah is None else max(0.0, bound_Ah - abs(charge_Ah))
+def _largest_V(ends: Ends, now_V: float) -> float:
+    """A voltage that will not be exceeded while the ends hold, so that energy follows charge."""
+    bounds_V = (ends.bounds[Kind.VOLTAGE_HIGH], ends.bounds[Kind.VOLTAGE_LOW])
+    return max(abs(now_V), *(min(abs(bound), COMPLIANCE_V) for bound in bounds_V)) * 1.001

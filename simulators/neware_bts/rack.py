@@ -37,6 +37,7 @@ from labctl.simulators.neware_bts.wire import (
     MAX_REQUEST_BYTES,
     SEPARATOR,
     TERMINATOR,
+    Request,
     WireError,
     parse_request,
 )
@@ -72,6 +73,8 @@ class Rack:
         self._clock = clock
         self._chance = random.Random(config.seed)  # noqa: S311
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="rack")
+        self._reading_ahead: set[Channel] = set()
+        self._closed = False
 
     @property
     def faults(self) -> FaultBoard:
@@ -99,6 +102,8 @@ class Rack:
         data = await asyncio.get_running_loop().run_in_executor(
             self._workers, handler, self.bench, request
         )
+        if request.command == "download":
+            self._read_ahead(request)
         await self._dawdle(
             sum(fault.delay_s for name in ("slow", "stall") if (fault := take(name)))
         )
@@ -112,6 +117,26 @@ class Rack:
             return Answer(self._chance.randbytes(64) + TERMINATOR)
         return Answer(data)
 
+    def _read_ahead(self, request: Request) -> None:
+        """Let the channel that was read from go on while its answer is on its way."""
+        for item in request.all("download")[:1]:
+            channel = self.bench.channels.get((item.number("subdevid"), item.number("chlid")))
+            if channel is not None and channel not in self._reading_ahead:
+                self._reading_ahead.add(channel)
+                asyncio.get_running_loop().call_soon(self._begin_to_read_ahead, channel)
+
+    def _begin_to_read_ahead(self, channel: Channel) -> None:
+        if not self._closed:
+            self._workers.submit(self._read_ahead_on, channel)
+
+    def _read_ahead_on(self, channel: Channel) -> None:
+        try:
+            channel.read_ahead()
+        except Exception:
+            logger.exception("channel %s cannot be read ahead", channel.name)
+        finally:
+            self._reading_ahead.discard(channel)
+
     async def _dawdle(self, delay_s: float) -> None:
         delay_s += self._config.response_delay_s
         if self._config.stall_probability > self._chance.random():
@@ -121,6 +146,7 @@ class Rack:
 
     async def close(self) -> None:
         """Wait for what is being computed, and let the files go."""
+        self._closed = True
         await asyncio.get_running_loop().run_in_executor(
             None, partial(self._workers.shutdown, cancel_futures=True)
         )
@@ -181,6 +207,7 @@ def _bench(
             state.channel(name),
             epoch_unix_s=epoch_unix_s,
             now_unix_s=None if config.is_virtual else now_unix_s,
+            assemble=_assembler(config, name, channels),
         )
     faults_file = None if state.directory is None else state.directory / FAULTS_FILE
     return Bench(
@@ -193,6 +220,35 @@ def _bench(
         channels=channels,
         faults=FaultBoard(config.faults, faults_file),
     )
+
+
+def _assembler(
+    config: RackConfig, name: str, channels: Mapping[tuple[int, int], Channel]
+) -> CellMaker | None:
+    """How the full cell of a channel is built out of another channel's half cell, if it is."""
+    seated = next((each for each in config.cells if each.channel == name), None)
+    if seated is None or not seated.anode_from:
+        return None
+    unit, number = (int(part) for part in seated.anode_from.split("-"))
+    spec, anode = seated.spec, seated.spec.anode
+
+    def assemble() -> SimulatedCell:
+        from labctl.simulators.cells import build_cell
+        from labctl.simulators.cells.cell import ModelCell
+
+        half_cell = channels[unit, number].taken_apart()
+        if anode is None or not isinstance(half_cell, ModelCell):
+            return build_cell(spec)
+        carbon = half_cell.inventory().positive
+        per_g = 1e3 / anode.active_mass_g
+        sodiated = msgspec.structs.replace(
+            anode,
+            sodium_mAh_per_g=(carbon.sodium_Ah + carbon.plated_Ah) * per_g,
+            film_mAh_per_g=carbon.film_Ah * per_g,
+        )
+        return build_cell(msgspec.structs.replace(spec, anode=sodiated))
+
+    return assemble
 
 
 def _rack_time(
@@ -227,7 +283,9 @@ def _cell_makers(config: RackConfig) -> dict[str, tuple[str, CellMaker]]:
     if not config.cells:
         return {}
     from labctl.simulators.cells import build_cell
+    from labctl.simulators.neware_bts.rowtext import warm
 
+    warm()
     makers: dict[str, tuple[str, CellMaker]] = {}
     for place, item in enumerate(config.cells):
         try:

@@ -11,7 +11,7 @@ import numpy as np
 from labctl.drivers.neware_bts.stepfile import StepFile
 from labctl.simulators.neware_bts.instrument import FloatColumn, Instrument, IntColumn
 from labctl.simulators.neware_bts.persist import Leg
-from labctl.simulators.neware_bts.program import Condition, Position
+from labctl.simulators.neware_bts.position import Condition, Position
 from labctl.simulators.neware_bts.rows import LayerTable, Rows, join_rows
 from labctl.simulators.neware_bts.steps import STEP_NAMES, full_scale_A
 
@@ -21,11 +21,15 @@ BETWEEN_RECORDS = 1 << 40
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """Records as they are read; columns of equal length. ``unix_s`` labels them."""
+    """Records as they are read; columns of equal length. ``unix_s`` labels them.
+
+    ``name`` is an index into ``names``, of what the records of each step are called.
+    """
 
     test_id: int
     rows: Rows
-    step_names: list[str]
+    name: IntColumn
+    names: tuple[str, ...]
     unix_s: FloatColumn
     voltage_V: FloatColumn
     current_A: FloatColumn
@@ -101,17 +105,26 @@ class Meter:
         """Records of one test; each part with its file and its unix time at test time 0."""
         rows = join_rows([part for _, _, part in parts])
         names: list[str] = []
+        places: list[IntColumn] = [np.empty(0, dtype=np.int64)]
         scales: list[FloatColumn] = [np.empty(0)]
         unix: list[FloatColumn] = [np.empty(0)]
         for file, offset_s, part in parts:
-            by_step = _names(file)
-            names += [by_step[step] for step in part.step.tolist()]
+            places.append(part.step + len(names))
+            names += _names(file)
             scales.append(_full_scales(file)[part.step])
             unix.append(part.test_time_s + offset_s)
         voltage_V, current_A = self._read(
             test, rows.seq, rows.voltage_V, rows.current_A, np.concatenate(scales)
         )
-        return Download(test, rows, names, np.concatenate(unix), voltage_V, current_A)
+        return Download(
+            test,
+            rows,
+            np.concatenate(places),
+            tuple(names),
+            np.concatenate(unix),
+            voltage_V,
+            current_A,
+        )
 
     def layers(
         self, test: int, files: Sequence[StepFile], legs: Sequence[Leg], table: LayerTable
@@ -215,4 +228,4 @@ def _names(file: StepFile) -> list[str]:
 
 def _full_scales(file: StepFile) -> FloatColumn:
     """By step number, from 1."""
-    return np.array([0.0, *(full_scale_A(step) for step in file.steps)])
+    return np.array([0.0, *(full_scale_A(step, file) for step in file.steps)])

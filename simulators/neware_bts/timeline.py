@@ -15,7 +15,8 @@ import numpy as np
 from labctl.drivers.neware_bts.stepfile import StepFile
 from labctl.simulators.cells.interface import SimulatedCell
 from labctl.simulators.neware_bts.persist import Leg, Mark, Tail
-from labctl.simulators.neware_bts.program import Condition, Execution, Position
+from labctl.simulators.neware_bts.position import Condition, Position
+from labctl.simulators.neware_bts.program import Execution
 from labctl.simulators.neware_bts.rows import (
     LAYER,
     Block,
@@ -52,6 +53,7 @@ class Timeline:
         self._new_cell = new_cell
         self._keep = keep
         self.marks = [Mark(test_id, leg.number, leg.position, leg.cell, b""), *marks]
+        self._starts = [mark.position.seq for mark in self.marks]
         self._pieces: OrderedDict[int, Rows] = OrderedDict()
         self._open: list[Block] = []
         self._cell = new_cell()
@@ -105,7 +107,7 @@ class Timeline:
         first, last = max(first, self.first_seq), min(last, self.made)
         if first > last:
             return rows_of([])
-        starts = [mark.position.seq for mark in self.marks]
+        starts = self._starts
         parts = []
         for place in range(bisect_right(starts, first) - 1, bisect_right(starts, last)):
             if place < len(starts) - 1:
@@ -143,8 +145,7 @@ class Timeline:
     def _cut(
         self, last_seq: int, at_s: float, *, tail: bool = False
     ) -> tuple[Position, bytes, Tail | None]:
-        starts = [mark.position.seq for mark in self.marks]
-        mark = self.marks[max(0, bisect_right(starts, last_seq) - 1)]
+        mark = self.marks[max(0, bisect_right(self._starts, last_seq) - 1)]
         cell = self._borrowed_cell()
         execution = self._execution(mark, cell)
         while True:
@@ -209,6 +210,7 @@ class Timeline:
         )
         self._remember(len(self.marks) - 1, rows)
         self.marks.append(mark)
+        self._starts.append(mark.position.seq)
         self._open = []
         self._keep(mark)
 

@@ -111,17 +111,26 @@ def parse_request(frame: bytes) -> Request:
 
 def response(command: str, lines: Iterable[str]) -> bytes:
     """A whole response; ``lines`` are what comes after ``<cmd>``, already indented."""
+    return _joined([*_opened(command), *lines, "</bts>"]) + TERMINATOR
+
+
+def response_around(command: str, lines: Iterable[str], count: int, items: bytes) -> bytes:
+    """A whole response whose list of ``count`` is written already: a line for each item."""
+    head = _joined([*_opened(command), *lines, f'  <list count="{count}">', ""])
+    return head + items + _joined(["  </list>", "</bts>"]) + TERMINATOR
+
+
+def _opened(command: str) -> tuple[str, str, str]:
     name = RESPONSE_NAMES.get(command, f"{command}_resp")
-    text = "\r\n".join(
-        (
-            '<?xml version="1.0" encoding="UTF-8"?>',
-            '<bts version="1.0">',
-            f"  <cmd>{name}</cmd>",
-            *lines,
-            "</bts>",
-        )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>',
+        '<bts version="1.0">',
+        f"  <cmd>{name}</cmd>",
     )
-    return text.encode("ascii", "xmlcharrefreplace") + TERMINATOR
+
+
+def _joined(lines: Iterable[str]) -> bytes:
+    return "\r\n".join(lines).encode("ascii", "xmlcharrefreplace")
 
 
 def listed(items: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from labctl.archive.database import open_engine, upgrade
-from labctl.model import Cell, Records
+from labctl.model import RECORD_COLUMNS, Cell, Records, Spectrum
 from labctl.program import (
     ConstantCurrent,
     Limits,
@@ -25,13 +26,17 @@ from labctl.program import (
 )
 from labctl.stream.batches import encode_events, encode_samples
 from labctl.stream.events import (
+    BranchTaken,
     CellRegistered,
     CycleEnded,
     Event,
+    GapRecorded,
     InstrumentSeen,
+    MarkerSet,
     RunCreated,
     RunEnded,
     RunStateChanged,
+    SpectrumMeasured,
     StepEnded,
 )
 
@@ -185,15 +190,7 @@ def write_run(
                 interrupted=spec.interrupted,
             )
         )
-    records = Records(
-        **{
-            name: np.array(
-                values,
-                dtype=np.int64 if name in ("seq", "cycle", "step", "visit") else np.float64,
-            )
-            for name, values in columns.items()
-        }
-    )
+    records = records_of(list(zip(*columns.values(), strict=True)))
     for first in range(0, len(records), rows_per_batch):
         block = records[first : first + rows_per_batch]
         journal.samples(run, block)
@@ -212,6 +209,138 @@ def write_run(
                 unix_time_s=START_UNIX_S + time_s,
             ),
         )  # fmt: skip
+
+
+@dataclass
+class Visit:
+    """One visit of :func:`write_visits`: so many samples at a current, and what happened at its
+    end. ``cycle_ends`` is None, or whether the cycle that ends with it is complete."""
+
+    technique: str
+    cycle: int = 0
+    samples: int = 1
+    current_A: float = 0.0
+    ended_by: str = "complete"
+    events: tuple[str, ...] = ()
+    cycle_ends: bool | None = None
+
+
+MIXED = (
+    Visit("wait", ended_by="signal", events=("received",)),
+    Visit("signal", events=("sent", "sent")),
+    Visit("constant_current", 1, 4, CURRENT_A, "voltage_V >= 4.1"),
+    Visit("impedance", 1, 2, events=("spectrum",)),
+    Visit("constant_current", 1, 4, -CURRENT_A, "voltage_V <= 1.5", cycle_ends=True),
+    Visit("set_temperature", 2, 1),
+    Visit("signal", 2, 1, events=("sent",), cycle_ends=True),
+    Visit("voltage_sweep", 3, 3, CURRENT_A),
+    Visit("voltage_sweep", 3, 2, -CURRENT_A, "skip", ("branch", "gap"), cycle_ends=True),
+    Visit("impedance", 0, 1, events=("spectrum", "spectrum")),
+    Visit("constant_current", 4, 2, -CURRENT_A, "stop", cycle_ends=False),
+)
+"""Steps of every kind: waits, markers and spectra of a sample or two, a cycle that passes no
+charge, one whose loop was left early, and one that the run ended in."""
+
+
+def write_visits(
+    journal: Journal,
+    visits: Sequence[Visit] = MIXED,
+    *,
+    run: str = "run-3",
+    recipe_name: str = "mixed",
+    batch_every: int = 3,
+) -> None:
+    """A run of these visits, a sample a minute; samples and events go out every few visits."""
+    journal.events(
+        run,
+        RunCreated(
+            run=run, cell="HEV-1", instrument="neware-1", channel="2", recipe_name=recipe_name,
+            recipe_text="recipe: mixed", recipe_sha256="cd" * 32,
+            program=encode_program(program(())), active_mass_g=MASS_G, one_C_mA_per_g=100.0,
+            actor="mia", labctl_version="0.2.0", unix_time_s=START_UNIX_S,
+        ),
+    )  # fmt: skip
+    rows: list[list[float]] = []
+    waiting: list[Event] = []
+    seq, charge_Ah, spectra, first_of_cycle = 0, 0.0, 0, 0
+    for number, visit in enumerate(visits, start=1):
+        first_seq, moved_Ah = seq + 1, visit.samples * visit.current_A / 60
+        if visit.cycle and (number == 1 or visits[number - 2].cycle != visit.cycle):
+            first_of_cycle = first_seq
+        for _ in range(visit.samples):
+            seq += 1
+            charge_Ah += visit.current_A / 60
+            rows.append(
+                [seq, 60.0 * seq, START_UNIX_S + 60.0 * seq, visit.cycle, number, number,
+                 3.0 + 0.01 * seq, visit.current_A, charge_Ah, 3.0 * charge_Ah, 25.0]
+            )  # fmt: skip
+        up_Ah, down_Ah = max(moved_Ah, 0.0), max(-moved_Ah, 0.0)
+        waiting.append(
+            StepEnded(
+                run=run, visit=number, step=number, cycle=visit.cycle, label=visit.technique,
+                technique=visit.technique, first_seq=first_seq, last_seq=seq,
+                start_test_time_s=60.0 * (first_seq - 1), end_test_time_s=60.0 * seq,
+                end_voltage_V=3.0 + 0.01 * seq, end_current_A=visit.current_A,
+                ended_by=visit.ended_by, charge_Ah=up_Ah, discharge_Ah=down_Ah,
+                charge_Wh=3 * up_Ah, discharge_Wh=3 * down_Ah,
+            )
+        )  # fmt: skip
+        for name in visit.events:
+            spectra += name == "spectrum"
+            waiting.append(_event_named(name, run, number, visit, seq, spectra))
+        if visit.cycle_ends is not None:
+            waiting.append(
+                CycleEnded(
+                    run=run, cycle=visit.cycle, cycle_class="cycle", first_seq=first_of_cycle,
+                    last_seq=seq, complete=visit.cycle_ends, interrupted=False,
+                )
+            )  # fmt: skip
+        if number % batch_every == 0 or number == len(visits):
+            journal.samples(run, records_of(rows))
+            journal.events(run, *waiting)
+            rows, waiting = [], []
+    journal.events(
+        run,
+        RunEnded(
+            run=run, outcome="stopped", reason="by mia", last_seq=seq,
+            unix_time_s=START_UNIX_S + 60.0 * seq,
+        ),
+    )  # fmt: skip
+
+
+def _event_named(name: str, run: str, number: int, visit: Visit, seq: int, spectrum: int) -> Event:
+    at_s = 60.0 * seq
+    if name == "spectrum":
+        return SpectrumMeasured(
+            run=run, number=spectrum, visit=number, step=number, cycle=visit.cycle, after_seq=seq,
+            test_time_s=at_s,
+            spectrum=Spectrum(
+                frequency_Hz=(1e5, 10.0, 0.1),
+                impedance_real_ohm=(6.0, 10.0 + spectrum, math.nan if spectrum == 2 else 30.0),
+                impedance_imag_ohm=(-0.1, -5.0, -12.5), voltage_V=3.4,
+                unix_time_s=START_UNIX_S + at_s,
+            ),
+        )  # fmt: skip
+    if name == "branch":
+        return BranchTaken(run=run, line=12, after_seq=seq, held=True, reason="retention 79 %")
+    if name == "gap":
+        return GapRecorded(
+            run=run, after_seq=seq, reason="the rack was away", unix_time_s=START_UNIX_S + at_s
+        )
+    return MarkerSet(
+        run=run, marker="pattern", direction=name, seq=seq, cycle=visit.cycle, test_time_s=at_s,
+        unix_time_s=START_UNIX_S + at_s, actor="diffractometer" if name == "received" else "",
+    )  # fmt: skip
+
+
+def records_of(rows: Sequence[Sequence[float]]) -> Records:
+    """Records out of rows of their columns."""
+    return Records(
+        **{
+            name: np.array(values, dtype=RECORD_COLUMNS[name])
+            for name, values in zip(RECORD_COLUMNS, zip(*rows, strict=True), strict=True)
+        }
+    )
 
 
 def dump(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
@@ -241,7 +370,9 @@ class Lab:
 
     Journal: type[Journal] = Journal
     CycleSpec: type[CycleSpec] = CycleSpec
+    Visit: type[Visit] = Visit
     write_run: Callable[..., None] = write_run
+    write_visits: Callable[..., None] = write_visits
     dump: Callable[[Engine], dict[str, list[tuple[Any, ...]]]] = dump
     program: Callable[..., Program] = program
     MASS_G: float = MASS_G
@@ -253,6 +384,22 @@ class Lab:
 def lab() -> Lab:
     """Builders of journals and a dump of the archive."""
     return Lab()
+
+
+@pytest.fixture
+def postgresql_url(postgresql: Any) -> Iterator[str]:
+    """The SQLAlchemy URL of a fresh PostgreSQL database, made without starting a program."""
+    import psycopg
+
+    def administer(statement: str) -> None:
+        address = postgresql.url("postgres").replace("+psycopg", "")
+        with psycopg.connect(address, autocommit=True) as connection:
+            connection.execute(statement)
+
+    name = f"archive_{uuid.uuid4().hex[:12]}"
+    administer(f"CREATE DATABASE {name}")
+    yield postgresql.url(name)
+    administer(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

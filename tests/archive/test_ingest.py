@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -50,13 +51,30 @@ def journal(lab: Any) -> Any:
     return two_runs(lab)
 
 
+def everything(lab: Any) -> Any:
+    """The two runs, and a third with spectra, markers, branches and steps of every kind."""
+    journal = two_runs(lab)
+    lab.write_visits(journal)
+    return journal
+
+
 @pytest.fixture(scope="module")
 def expected(lab: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The archive after everything came once and in order, batch by batch."""
-    engine = open_engine(f"sqlite:///{tmp_path_factory.mktemp('expected') / 'a.db'}")
+    """The archive after the two runs came once and in order, batch by batch."""
+    return _in_order(lab, two_runs(lab), tmp_path_factory.mktemp("expected"))
+
+
+@pytest.fixture(scope="module")
+def expected_of_everything(lab: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The same of all three runs."""
+    return _in_order(lab, everything(lab), tmp_path_factory.mktemp("expected"))
+
+
+def _in_order(lab: Any, journal: Any, folder: Path) -> Any:
+    engine = open_engine(f"sqlite:///{folder / 'a.db'}")
     upgrade(engine)
     ingest = Ingest(engine)
-    for payload in two_runs(lab).payloads:
+    for payload in journal.payloads:
         ingest.commit([payload])
     found = lab.dump(engine)
     engine.dispose()
@@ -96,9 +114,10 @@ def test_every_reading_of_a_run_is_in_the_archive_once_and_as_it_was_sent(
 
 @pytest.mark.parametrize("seed", range(3))
 def test_duplicated_reordered_and_delayed_batches_leave_the_same_archive(
-    engine: Engine, journal: Any, expected: Any, lab: Any, seed: int
+    engine: Engine, expected_of_everything: Any, lab: Any, seed: int
 ) -> None:
     chance = random.Random(seed)
+    journal = everything(lab)
     arriving = journal.payloads * 2 + chance.choices(journal.payloads, k=10)
     chance.shuffle(arriving)
     ingest = Ingest(engine)
@@ -107,17 +126,19 @@ def test_duplicated_reordered_and_delayed_batches_leave_the_same_archive(
         ingest.commit(group)
         if chance.random() < 0.2:
             ingest = Ingest(engine)  # the process died and another began
-    assert lab.dump(engine) == expected
+    assert lab.dump(engine) == expected_of_everything
+    assert len(expected_of_everything["spectra"]) == 9
+    assert len(expected_of_everything["markers"]) == 4
 
 
 def test_the_order_of_the_journal_backwards_gives_the_same_cycles_and_alarms(
-    engine: Engine, journal: Any, expected: Any, lab: Any
+    engine: Engine, expected_of_everything: Any, lab: Any
 ) -> None:
     ingest = Ingest(engine)
-    for payload in reversed(journal.payloads):
+    for payload in reversed(everything(lab).payloads):
         ingest.commit([payload])
-    assert lab.dump(engine) == expected
-    assert len(expected["alarms"]) == 1
+    assert lab.dump(engine) == expected_of_everything
+    assert len(expected_of_everything["alarms"]) == 1
 
 
 def test_cycles_whose_ends_become_known_in_any_order_are_judged_in_their_own(

@@ -48,6 +48,45 @@ def test_samples_of_some_cycles_and_some_columns(archive: Archive) -> None:
         archive.samples("run-1", columns=["voltage_mV"])
 
 
+def test_samples_of_some_steps_and_every_third_of_them(archive: Archive) -> None:
+    frame = archive.samples("run-1", steps=[2], columns=["step", "cycle"])
+    assert set(frame["step"]) == {2}
+    assert len(frame) == 50
+    assert list(archive.samples("run-1", every=3).index) == list(range(1, 101, 3))
+    some = archive.samples("run-1", cycles=range(2, 4), steps=(1,), every=2)
+    assert list(some.index) == [11, 13, 15, 21, 23, 25]
+    assert list(archive.samples("run-1", cycles=[], columns=["voltage_V"]).columns) == ["voltage_V"]
+    with pytest.raises(ArchiveError, match="at least 1"):
+        archive.samples("run-1", every=0)
+
+
+def test_cycles_that_are_too_many_to_name_one_by_one_are_found_as_well(
+    engine: Engine, archive_url: str, lab: Any
+) -> None:
+    journal = lab.Journal()
+    lab.write_run(journal, [lab.CycleSpec()] * 300, samples_per_half=1, rows_per_batch=50)
+    Ingest(engine).commit(journal.payloads)
+    odd = range(1, 301, 2)
+    with open_archive(archive_url) as archive:
+        found = archive.samples("run-1", cycles=odd, columns=["voltage_V"])
+        assert list(archive.samples("run-1", cycles=odd)["cycle"]) == sorted([*odd, *odd])
+    assert list(found.columns) == ["voltage_V"]
+    assert len(found) == 300
+
+
+def test_a_run_thinned_for_a_plot_keeps_its_ends_and_its_extremes(archive: Archive) -> None:
+    whole = archive.samples("run-1")
+    thin = archive.samples("run-1", most=20, columns=["current_A"])
+    assert list(thin.columns) == ["current_A"]
+    assert len(thin) <= 20
+    assert {1, 100} <= set(thin.index)
+    voltage_V = whole.loc[thin.index, "voltage_V"]
+    assert voltage_V.min() == whole["voltage_V"].min()
+    assert voltage_V.max() == whole["voltage_V"].max()
+    with pytest.raises(ArchiveError, match="at least 4"):
+        archive.samples("run-1", most=3)
+
+
 def test_capacities_stand_beside_what_they_were_divided_by(archive: Archive, lab: Any) -> None:
     frame = archive.cycles("run-1").droplevel("run_id")
     np.testing.assert_allclose(frame["discharge_mAh_g"], 1000 * frame["discharge_Ah"] / lab.MASS_G)

@@ -17,6 +17,7 @@ from labctl.cli import main as main_module
 from labctl.cli import runs
 from labctl.control import Answer, Command, Done, RunStatus, serve_control
 from labctl.demo.bench import Wanted, set_up_bench
+from labctl.demo.study import Study
 from labctl.errors import CommandError
 from labctl.supervisor import hold_folder
 
@@ -41,6 +42,7 @@ def typed(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
     return int(ended.value.code or 0)
 
 
+NOTHING = Study((), (), whole=False)
 CELL = "cell add A --material X --mass"
 
 
@@ -95,20 +97,20 @@ def test_a_second_up_in_the_same_folder_is_refused(
 
 
 def test_a_folder_in_which_labctl_runs_is_not_cleared_for_a_new_demo(tmp_path: Path) -> None:
-    with set_up_bench(tmp_path / "demo", [], Wanted()) as bench:
+    with set_up_bench(tmp_path / "demo", NOTHING, Wanted()) as bench:
         bench.finish()
     kept = tmp_path / "demo" / "data"
     kept.mkdir()
     with hold_folder(tmp_path / "demo" / "logs"), pytest.raises(CommandError, match="already"):
-        with set_up_bench(tmp_path / "demo", [], Wanted()):
+        with set_up_bench(tmp_path / "demo", NOTHING, Wanted()):
             pass
     assert kept.is_dir()
 
 
 def test_a_demo_that_goes_on_gets_ports_that_are_free_now(tmp_path: Path) -> None:
-    with set_up_bench(tmp_path / "demo", [], Wanted()) as bench:
+    with set_up_bench(tmp_path / "demo", NOTHING, Wanted()) as bench:
         first = bench.config.read_text()
-    with set_up_bench(tmp_path / "demo", [], Wanted()) as bench:
+    with set_up_bench(tmp_path / "demo", NOTHING, Wanted()) as bench:
         assert bench.resumed
         assert bench.config.read_text() != first
 

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paper_cycler import LIMITS, PaperCycler, readings_of, three_cycles
-from paper_runs import begin, kept, of_kind, runner_from
+from paper_cycler import LIMITS, PaperCycler, PaperTest, readings_of, three_cycles
+from paper_runs import CutJournal, PowerCutError, begin, kept, of_kind, runner_from
 
-from labctl.engine.journal import Entry, Journal, open_journal
+from labctl.engine.journal import Journal, open_journal
 from labctl.engine.states import RunState
 from labctl.errors import CommandError
 from labctl.model import RECORD_COLUMNS, Records
@@ -23,25 +23,8 @@ from labctl.stream.events import CycleEnded, Event, GapRecorded, RunEnded, StepE
 
 PROGRAM = three_cycles()
 ALL_READINGS = readings_of(PROGRAM)
-
-
-class PowerCutError(Exception):
-    """The lights went out."""
-
-
-class CutJournal:
-    """A journal whose machine loses power at its ``cut_at``-th commit, before or after it."""
-
-    def __init__(self, journal: Journal, cut_at: int, *, after: bool) -> None:
-        self._journal, self._left, self._after = journal, cut_at, after
-
-    async def commit(self, entry: Entry) -> None:
-        self._left -= 1
-        if self._left == 0 and not self._after:
-            raise PowerCutError
-        await self._journal.commit(entry)
-        if self._left == 0:
-            raise PowerCutError
+WHOLE: list[tuple[Records, list[Event]]] = []
+"""An uninterrupted run, once it was made."""
 
 
 @pytest.fixture
@@ -124,7 +107,9 @@ def test_many_power_cuts_and_any_size_of_answer_give_the_same_run(
             await (await runner_from(journal, cycler)).run()
             return await kept(journal)
 
-    whole, whole_events = asyncio.run(uninterrupted(folder))
+    if not WHOLE:
+        WHOLE.append(asyncio.run(uninterrupted(folder)))
+    whole, whole_events = WHOLE[0]
     records, events = asyncio.run(interrupted())
     for name in RECORD_COLUMNS:
         assert getattr(records, name).tobytes() == getattr(whole, name).tobytes()
@@ -165,7 +150,7 @@ async def test_somebody_elses_test_on_the_channel_holds_the_run(journal: Journal
     armed_then_taken = PaperCycler.find
 
     async def taken(self: PaperCycler, armed: object) -> object:
-        self.tests.append(("somebody else", PROGRAM))
+        self.tests.append(PaperTest("somebody else", PROGRAM))
         return await armed_then_taken(self, armed)  # type: ignore[arg-type]
 
     cycler.find = taken.__get__(cycler)  # type: ignore[method-assign]

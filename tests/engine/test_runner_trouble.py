@@ -6,14 +6,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from paper_cycler import LIMITS, PaperCycler, readings_of, three_cycles
-from paper_runs import begin, kept, of_kind, runner_from
+from paper_cycler import LIMITS, PaperCycler, PaperTest, readings_of, three_cycles
+from paper_runs import FullDisk, at_work, begin, kept, of_kind, runner_from, until
 
 from labctl.drivers.base import Armed, ChannelState, Started
 from labctl.engine.journal import Entry, Journal, open_journal
@@ -40,22 +39,6 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
         yield journal
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10.0):
-        while not condition():
-            await asyncio.sleep(0)
-
-
-@asynccontextmanager
-async def at_work(runner: Runner) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(runner.run())
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
 async def begun(journal: Journal, cycler: PaperCycler, seq: int = 60) -> Runner:
     """A run of which ``seq`` records are in the journal, as a restarted daemon finds it."""
     cycler.rows_per_answer = 20
@@ -63,13 +46,6 @@ async def begun(journal: Journal, cycler: PaperCycler, seq: int = 60) -> Runner:
     async with at_work(runner):
         await until(lambda: runner.checkpoint.place.seq >= seq)
     return await runner_from(journal, cycler)
-
-
-class FullDisk:
-    """A journal on a disk that is full."""
-
-    async def commit(self, entry: Entry) -> None:
-        raise JournalError("the disk is full")
 
 
 async def test_an_output_that_does_not_go_off_is_told_again_until_it_does(
@@ -117,7 +93,7 @@ async def test_a_limit_that_is_passed_in_the_last_answer_trips_the_run_all_the_s
 async def test_a_full_disk_does_not_keep_an_output_on(journal: Journal) -> None:
     cycler = PaperCycler()
     runner = await begun(journal, cycler)
-    runner._record.journal = FullDisk()  # type: ignore[assignment]
+    runner._record.journal = FullDisk(journal)  # type: ignore[assignment]
     with pytest.raises(JournalError, match="full"):
         await runner.stop("smoke")
     assert cycler.calls[-1] == "stop"
@@ -134,7 +110,7 @@ async def test_a_limit_that_is_passed_while_the_disk_is_full_switches_the_output
         await begin(journal, msgspec.structs.replace(PROGRAM, limits=tight))
         cycler = PaperCycler()
         runner = await begun(journal, cycler, seq=20)
-        runner._record.journal = FullDisk()  # type: ignore[assignment]
+        runner._record.journal = FullDisk(journal)  # type: ignore[assignment]
         cycler.rows_per_answer = 100
         async with at_work(runner):
             await until(lambda: "stop" in cycler.calls)
@@ -293,7 +269,7 @@ async def test_stop_does_not_touch_a_test_that_somebody_else_began_on_the_channe
 ) -> None:
     cycler = PaperCycler()
     runner = await begun(journal, cycler)
-    cycler.tests.append(("somebody else", PROGRAM))
+    cycler.tests.append(PaperTest("somebody else", PROGRAM))
     await runner.stop("wrong cell")
     await runner.run()
     assert runner.checkpoint.state is RunState.STOPPED
@@ -372,8 +348,8 @@ async def test_an_early_end_after_a_release_has_a_reason_of_its_own(journal: Jou
 async def test_a_run_on_an_instrument_that_is_no_longer_configured_can_be_given_up(
     journal: Journal,
 ) -> None:
-    runner = await begun(journal, PaperCycler())
-    runner._given_driver = None
+    await begun(journal, PaperCycler())
+    runner = await runner_from(journal, None)
     async with at_work(runner) as running:
         await until(lambda: "not in the configuration" in runner.link_error)
         await runner.stop("sold")

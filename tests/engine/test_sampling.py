@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -12,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl.drivers.base import Capabilities, CurrentRange, Failsafe
+from labctl.engine.ends import holds, slope_window_s, slopes
+from labctl.engine.limits import beyond as beyond_one
 from labctl.engine.sampling import Sampled, last_record, sample
-from labctl.model import Readings
+from labctl.errors import InstrumentError
+from labctl.model import FloatColumn, Readings
 from labctl.program import (
     Comparison,
     ConstantCurrent,
@@ -119,44 +123,214 @@ def test_the_last_sample_of_a_visit_that_something_else_ends_is_recorded() -> No
     assert last_record(state, block).step_time_s.tolist() == [2.0]
 
 
-_voltages = st.lists(st.floats(1.5, 4.3), min_size=1, max_size=60)
+def test_a_last_sample_that_was_recorded_is_not_recorded_again() -> None:
+    block = readings([3.0, 3.1, 3.2], every_s=10.0)
+    state, kept, _, _ = sample(a_step(), LIMITS, CAPABILITIES, Sampled(), block)
+    assert kept.step_time_s.tolist() == [0.0, 10.0, 20.0]
+    assert len(last_record(state, block)) == 0
 
 
-@given(_voltages, st.lists(st.integers(0, 60), max_size=4), st.floats(2.0, 4.2))
-def test_how_samples_are_cut_into_looks_leaves_no_trace(
-    voltages: list[float], cuts: list[int], target_V: float
+@pytest.mark.parametrize(
+    ("rule", "times"),
+    [
+        (RecordRule(every_s=3.0), [0, 3, 6, 9]),
+        (RecordRule(every_s=100.0, voltage_change_V=0.2), [0, 2, 4, 6, 8, 10]),
+        (RecordRule(every_s=100.0, current_change_A=1e-4), [0, 5, 10]),
+        (RecordRule(every_s=100.0, charge_change_Ah=1e-4 * 4 / 3600), [0, 4, 7, 9]),
+    ],
+)
+def test_a_record_is_made_at_each_change_that_the_rule_names(
+    rule: RecordRule, times: list[int]
 ) -> None:
-    step = a_step(
-        EndCondition(Quantity.VOLTAGE_V, Comparison.AT_LEAST, target_V),
-        record=RecordRule(every_s=7.0, voltage_change_V=0.5),
+    rising = readings([3.0 + 0.1 * n for n in range(11)])
+    current_A = np.array([1e-4] * 5 + [2e-4] * 5 + [3e-4])
+    rising = dataclasses.replace(rising, current_A=current_A)
+    _, kept, _, _ = sample(a_step(record=rule), LIMITS, CAPABILITIES, Sampled(), rising)
+    assert kept.step_time_s.tolist() == times
+
+
+def test_a_step_limit_of_charge_counts_what_was_before_a_gap() -> None:
+    state = Sampled(done_Ah=1.0499e-3)
+    _, kept, _, beyond = sample(a_step(), LIMITS, CAPABILITIES, state, readings([3.0] * 60))
+    assert "charge 0.00105" in beyond
+    assert kept.step_time_s[-1] == 4.0
+
+
+def test_the_room_that_measuring_needs_is_left_beside_a_limit() -> None:
+    good = readings([4.404, 4.404])
+    state, _, _, beyond = sample(a_step(), LIMITS, CAPABILITIES, Sampled(), good)
+    assert beyond == ""
+    worse = readings([4.404, 4.406], first=2)
+    assert "4.406 V" in sample(a_step(), LIMITS, CAPABILITIES, state, worse)[3]
+
+
+def test_readings_that_come_twice_or_backwards_are_refused() -> None:
+    block = readings([3.0, 3.1, 3.2])
+    state, _, _, _ = sample(a_step(), LIMITS, CAPABILITIES, Sampled(), block)
+    with pytest.raises(InstrumentError, match="reading 3 of a visit"):
+        sample(a_step(), LIMITS, CAPABILITIES, state, block[2:])
+    back = dataclasses.replace(block, onboard_index=block.onboard_index + 3)
+    with pytest.raises(InstrumentError, match="reading 4 of a visit, at 0 s"):
+        sample(a_step(), LIMITS, CAPABILITIES, state, back)
+    odd = dataclasses.replace(block, voltage_V=np.array([3.0, math.nan, 3.2]))
+    with pytest.raises(InstrumentError, match="voltage_V of reading 2"):
+        sample(a_step(), LIMITS, CAPABILITIES, Sampled(), odd)
+
+
+_ENDS = st.builds(
+    EndCondition,
+    st.sampled_from(list(Quantity)),
+    st.sampled_from(list(Comparison)),
+    st.sampled_from([-1e-7, 1e-9, 1e-7, 5e-5, 1e-4, 7.0, 0.05, 2.5, 3.5, 20.0, 26.0]),
+)
+_RULES = st.builds(
+    RecordRule,
+    st.sampled_from([0.1, 3.0, 7.0, 1e9]),
+    st.sampled_from([math.inf, 0.5]),
+    st.sampled_from([math.inf, 5e-5]),
+    st.sampled_from([math.inf, 1e-7]),
+)
+_NOW_AND_THEN = st.sampled_from([math.nan, math.nan, math.nan, 1e-7, 2e-7])
+
+
+@st.composite
+def _blocks(draw: st.DrawFn) -> Readings:
+    """Up to 40 readings at uneven times, with counters here and there."""
+    count = draw(st.integers(1, 40))
+
+    def column(values: st.SearchStrategy[float]) -> FloatColumn:
+        return np.array(draw(st.lists(values, min_size=count, max_size=count)))
+
+    counted = draw(st.sampled_from([_NOW_AND_THEN, st.just(math.nan), st.floats(-1e-6, 1e-6)]))
+    time_s = np.cumsum(column(st.floats(0.0, 3.0)))
+    return Readings(
+        onboard_index=np.arange(1, count + 1),
+        step=np.zeros(count, dtype=np.int64),
+        pass_mark=np.zeros(count, dtype=np.int64),
+        step_time_s=time_s,
+        unix_time_s=1.8e9 + time_s,
+        voltage_V=column(st.floats(1.5, 4.45)),
+        current_A=column(st.floats(-1.2e-4, 1.2e-4)),
+        step_charge_Ah=column(counted),
+        step_energy_Wh=column(counted),
+        temperature_degC=column(st.sampled_from([math.nan, 25.0, 26.0])),
     )
-    whole = readings(voltages)
-    state, kept, end, _ = sample(step, LIMITS, CAPABILITIES, Sampled(), whole)
-    cut_state, times, charges, cut_end = Sampled(), [], [], None
-    edges = [0, *sorted(min(cut, len(voltages)) for cut in cuts), len(voltages)]
-    for first, last in itertools.pairwise(edges):
-        cut_state = msgspec.msgpack.decode(msgspec.msgpack.encode(cut_state), type=Sampled)
-        cut_state, part, cut_end, _ = sample(
-            step, LIMITS, CAPABILITIES, cut_state, whole[slice(first, last)]
+
+
+class Sampling:
+    """What comes of readings that are looked at in pieces, until the visit is over."""
+
+    def __init__(self, step: Step, whole: Readings, cuts: list[int], state: Sampled) -> None:
+        edges = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
+        self.kept: list[Readings] = []
+        self.end: EndCondition | None = None
+        self.beyond = ""
+        for first, last in itertools.pairwise(edges):
+            state = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=Sampled)
+            state, kept, self.end, self.beyond = sample(
+                step, LIMITS, CAPABILITIES, state, whole[first:last]
+            )
+            self.kept.append(kept)
+            if self.end is not None or self.beyond:
+                break
+        self.state = state
+
+    def column(self, name: str) -> bytes:
+        return b"".join(getattr(block, name).tobytes() for block in self.kept)
+
+
+_STATES = st.sampled_from([Sampled(), Sampled(done_s=5.0, done_Ah=1e-7, run_charge_Ah=2e-7)])
+
+
+@given(
+    _blocks(),
+    st.lists(_ENDS, max_size=3),
+    _RULES,
+    st.lists(st.integers(0, 40), max_size=5),
+    _STATES,
+)
+def test_how_samples_are_cut_into_looks_leaves_no_trace(
+    whole: Readings, ends: list[EndCondition], rule: RecordRule, cuts: list[int], state: Sampled
+) -> None:
+    step = a_step(*ends, record=rule)
+    at_once = Sampling(step, whole, [], state)
+    in_parts = Sampling(step, whole, cuts, state)
+    for name in whole.__dataclass_fields__:
+        assert in_parts.column(name) == at_once.column(name)
+    assert (in_parts.end, in_parts.beyond) == (at_once.end, at_once.beyond)
+    assert msgspec.msgpack.encode(in_parts.state) == msgspec.msgpack.encode(at_once.state)
+
+
+@given(_blocks(), st.lists(_ENDS, min_size=1, max_size=3), _RULES)
+def test_an_end_or_a_limit_acts_at_the_first_reading_that_shows_it(
+    whole: Readings, ends: list[EndCondition], rule: RecordRule
+) -> None:
+    """Reading by reading, with the conditions' own words: within one sample period."""
+    step = a_step(*ends, record=rule)
+    at_once = Sampling(step, whole, [], Sampled())
+    state = Sampled()
+    for row in range(len(whole)):
+        state, _, _, beyond = sample(
+            msgspec.structs.replace(step, ends=()),
+            LIMITS,
+            CAPABILITIES,
+            state,
+            whole[row : row + 1],
         )
-        times += part.step_time_s.tolist()
-        charges += part.step_charge_Ah.tolist()
-        if cut_end is not None:
-            break
-    assert (times, charges) == (kept.step_time_s.tolist(), kept.step_charge_Ah.tolist())
-    assert cut_end == end
-    assert cut_state.passed_Ah == state.passed_Ah
+        limits = (state.voltage_V, state.current_A, state.temperature_degC, state.passed_Ah)
+        assert bool(beyond) == bool(
+            beyond_one(
+                LIMITS,
+                CAPABILITIES,
+                voltage_V=limits[0],
+                current_A=limits[1],
+                temperature_degC=limits[2],
+                step_charge_Ah=limits[3],
+            )
+        )
+        met = [
+            end
+            for end in step.ends
+            if holds(end, _with_slope(step, whole, row, state), exactly=True)
+        ]
+        if beyond or met:
+            assert at_once.beyond == beyond
+            assert at_once.end == (None if beyond else met[0])
+            assert at_once.state.samples == row + 1
+            assert at_once.kept[-1].onboard_index[-1] == row + 1
+            return
+    assert at_once.end is None
+    assert at_once.beyond == ""
+    assert at_once.state.samples == len(whole)
 
 
-@given(_voltages, st.floats(2.0, 4.2))
-def test_an_end_fires_within_one_sample_period(voltages: list[float], target_V: float) -> None:
-    full = EndCondition(Quantity.VOLTAGE_V, Comparison.AT_LEAST, target_V)
-    _, kept, end, _ = sample(
-        a_step(full), LIMITS, CAPABILITIES, Sampled(), readings(voltages, every_s=0.5)
+def _with_slope(step: Step, whole: Readings, row: int, state: Sampled) -> Sampled:
+    """The state as it is where the step's ends look at dV/dt: worked out anew."""
+    window_s = slope_window_s(step)
+    if not window_s:
+        return state
+    rows = zip(
+        whole.step_time_s[: row + 1].tolist(), whole.voltage_V[: row + 1].tolist(), strict=True
     )
-    crossed = [row for row, voltage_V in enumerate(voltages) if voltage_V >= target_V]
-    if crossed:
-        assert end == full
-        assert kept.step_time_s[-1] == crossed[0] * 0.5
-    else:
-        assert end is None
+    return msgspec.structs.replace(state, slope_V_per_s=slopes((), rows, window_s)[1][-1])
+
+
+@given(_blocks(), _RULES)
+def test_records_carry_the_charge_of_every_sample_and_are_as_close_as_the_rule_says(
+    whole: Readings, rule: RecordRule
+) -> None:
+    bare = dataclasses.replace(whole, step_charge_Ah=np.full(len(whole), math.nan))
+    bare = dataclasses.replace(bare, voltage_V=np.full(len(whole), 3.0))
+    sampling = Sampling(a_step(record=rule), bare, [], Sampled())
+    [kept] = sampling.kept
+    time_s, current_A = bare.step_time_s, bare.current_A
+    means_A = np.r_[current_A[0], (current_A[1:] + current_A[:-1]) / 2.0]
+    charge_Ah = np.cumsum(np.diff(time_s, prepend=0.0) / 3600.0 * means_A)
+    rows = kept.onboard_index - 1
+    assert kept.step_charge_Ah == pytest.approx(charge_Ah[rows], abs=1e-15)
+    left_out = np.setdiff1d(np.arange(len(bare)), rows)
+    for row in left_out.tolist():
+        last = int(rows[rows < row].max())
+        assert time_s[row] - time_s[last] < rule.every_s
+        assert abs(current_A[row] - current_A[last]) < rule.current_change_A
+        assert abs(charge_Ah[row] - charge_Ah[last]) < rule.charge_change_Ah + 1e-15

@@ -32,7 +32,18 @@ def test_every_state_can_be_reached_and_every_open_one_can_be_stopped() -> None:
 
 def test_a_held_run_waits_for_a_person() -> None:
     ways_out = {trigger for state, trigger in TRANSITIONS if state is RunState.HELD}
-    assert ways_out == {Trigger.RELEASE, Trigger.STOP, Trigger.ABANDON, Trigger.HOLD}
+    assert ways_out == {
+        Trigger.RELEASE,
+        Trigger.REARM,
+        Trigger.STOP,
+        Trigger.ABANDON,
+        Trigger.HOLD,
+    }
+
+
+def test_a_paused_run_waits_for_a_person() -> None:
+    ways_out = {trigger for state, trigger in TRANSITIONS if state is RunState.PAUSED}
+    assert ways_out == {Trigger.RESUME, Trigger.STOP, Trigger.HOLD}
 
 
 def test_the_diagram_names_every_transition() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import random
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,21 +14,25 @@ from hypothesis import strategies as st
 
 from labctl.model import Cell
 from labctl.program import (
+    Branch,
     ConstantCurrent,
     ConstantCurrentConstantVoltage,
     ConstantVoltage,
+    Finish,
+    Leave,
     Loop,
     Node,
     Program,
     Quantity,
     Step,
+    Then,
     decode_program,
     encode_program,
 )
-from labctl.protocols.compiler import most_s
 from labctl.protocols.explain import explain_text
+from labctl.protocols.extent import longest_of_step_s, most_s
 from labctl.protocols.plan import make_plan, plan_text
-from labctl.protocols.recipe import compile_recipe, read_recipe
+from labctl.protocols.recipe import bundle, compile_recipe, read_recipe
 
 Written = dict[str, Any]
 
@@ -88,11 +95,32 @@ def holds(draw: st.DrawFn) -> Written:
     return {"hold": keys}
 
 
-def bodies(depth: int, *, in_cycle: bool) -> st.SearchStrategy[list[Written]]:
+@st.composite
+def bodies(draw: st.DrawFn, depth: int, *, in_cycle: bool, in_loop: bool = False) -> list[Written]:
     choices: list[st.SearchStrategy[Written]] = [rests(), currents(), holds()]
     if depth:
         choices.append(loops(depth - 1, in_cycle=in_cycle))
-    return st.lists(st.one_of(choices), min_size=1, max_size=4)
+    steps: list[Written] = []
+    for step in draw(st.lists(st.one_of(choices), min_size=1, max_size=4)):
+        steps.append(step)
+        if "charge" in step and draw(st.booleans()):
+            steps.append(draw(branches(depth, in_cycle=in_cycle, in_loop=in_loop)))
+    if not in_cycle and draw(st.integers(0, 5)) == 0:
+        steps.append({"recipe": "generated.yaml", "with": {"rate": draw(CURRENTS)}})
+    return steps
+
+
+@st.composite
+def branches(draw: st.DrawFn, depth: int, *, in_cycle: bool, in_loop: bool) -> Written:
+    conditions = [{"ended by": "time"}]
+    if in_cycle:
+        conditions.append({"charge capacity": "above 100 mAh/g"})
+    out = [{"leave": "loop"}] if in_loop else [{"stop": "enough"}]
+    then = draw(st.one_of(st.just(out), bodies(0, in_cycle=in_cycle, in_loop=in_loop)))
+    branch: Written = {"if": draw(st.sampled_from(conditions)), "then": then}
+    if draw(st.booleans()):
+        branch["else"] = draw(bodies(max(0, depth - 1), in_cycle=in_cycle))
+    return branch
 
 
 @st.composite
@@ -100,9 +128,15 @@ def loops(draw: st.DrawFn, depth: int, *, in_cycle: bool) -> Written:
     kinds = ["repeat", "for"] if in_cycle else ["cycle", "repeat", "for"]
     kind = draw(st.sampled_from(kinds))
     if kind != "for":
-        inner = draw(bodies(depth, in_cycle=in_cycle or kind == "cycle"))
-        return {kind: draw(st.integers(1, 20)), "do": inner}
-    inner = draw(bodies(depth, in_cycle=in_cycle))
+        inner = draw(bodies(depth, in_cycle=in_cycle or kind == "cycle", in_loop=True))
+        loop: Written = {kind: draw(st.integers(2, 20))}
+        if kind == "cycle" and draw(st.booleans()):
+            loop["until"] = {"retention": "below 80 %", "of": "cycle 1"}
+        if kind == "cycle" and draw(st.booleans()):
+            loop["first"] = draw(bodies(0, in_cycle=True))
+            inner.append({"discharge": {"at": "0.2C", "until": "1.5 V"}})
+        return {**loop, "do": inner}
+    inner = draw(bodies(depth, in_cycle=in_cycle, in_loop=True))
     name = f"rate{depth}"
     step = {"charge": {"at": f"${name}", "until": "4.1 V"}}
     rates = draw(st.lists(CURRENTS, min_size=1, max_size=3))
@@ -122,8 +156,8 @@ def block(steps: list[Written], indent: int) -> str:
     for step in steps:
         start = " " * indent + "- "
         for key, value in step.items():
-            if key == "do":
-                lines.append(f"{start}do:\n{block(value, indent + 4)}")
+            if key in {"do", "first", "then", "else"}:
+                lines.append(f"{start}{key}:\n{block(value, indent + 4)}")
             else:
                 lines.append(f"{start}{key}: {flow(value)}\n")
             start = " " * indent + "  "
@@ -140,6 +174,16 @@ CELLS = st.builds(
     safe_voltage_max_V=st.just(4.5),
     area_cm2=st.floats(0.1, 20.0),
 )
+
+
+def has_choices(body: tuple[Node, ...]) -> bool:
+    """Whether more than one way leads through a body."""
+    return any(
+        any(end.then is not Then.NEXT for end in node.ends)
+        if isinstance(node, Step)
+        else not isinstance(node, Loop) or bool(node.until) or has_choices(node.body)
+        for node in body
+    )
 
 
 def check_bounded(program: Program) -> None:
@@ -169,29 +213,70 @@ def check_bounded(program: Program) -> None:
                 assert end.value < limits.step_charge_max_Ah
 
 
-def walk(body: tuple[Node, ...]) -> int:
-    """Visits counted by going through the whole program."""
-    visits = 0
+class _Left(Exception):  # noqa: N818
+    """The innermost loop was left."""
+
+
+class _Over(Exception):  # noqa: N818
+    """The program was ended."""
+
+
+def walk(body: tuple[Node, ...], choose: Callable[[], bool], visited: list[Step]) -> None:
+    """Go through the whole program, any way that ``choose`` says."""
     for node in body:
-        if isinstance(node, Step):
-            visits += 1
-        else:
-            for _ in range(node.count):
-                visits += walk(node.body)
-    return visits
+        match node:
+            case Step():
+                visited.append(node)
+                for end in node.ends:
+                    if end.then is not Then.NEXT and choose():
+                        raise _Left if end.then is Then.LEAVE_LOOP else _Over
+            case Branch():
+                walk(node.then if choose() else node.otherwise, choose, visited)
+            case Loop():
+                with contextlib.suppress(_Left):
+                    for _ in range(node.count):
+                        walk(node.body, choose, visited)
+                        if node.until and choose():
+                            break
+            case Leave():
+                raise _Left
+            case Finish():
+                raise _Over
 
 
-@settings(max_examples=80, deadline=None)
-@given(steps=bodies(2, in_cycle=False), cell=CELLS)
+INCLUDED = """\
+recipe: included
+parameters: {rate: 0.1C}
+steps:
+  - cycle: 3
+    do:
+      - charge: {at: $rate, until: [4.1 V, 1 mAh]}
+      - if: {ended by: charge}
+        then: [leave: loop]
+      - discharge: {at: $rate, until: 1.5 V}
+"""
+
+
+@settings(max_examples=50, deadline=None)
+@given(steps=bodies(2, in_cycle=False), cell=CELLS, seed=st.integers(0, 2**32))
 def test_any_recipe_that_can_be_written_is_a_program_that_ends(
-    steps: list[Written], cell: Cell
+    steps: list[Written], cell: Cell, seed: int
 ) -> None:
     text = f"recipe: generated\nlimits: {{step charge: 2 mAh}}\nsteps:\n{block(steps, 2)}"
-    recipe = read_recipe(text)
+    recipe = read_recipe(text, load=lambda _: INCLUDED)
     program = compile_recipe(recipe, cell)
     check_bounded(program)
     if program.visit_count < 20_000:
-        assert walk(program.body) == program.visit_count
+        choice, visited = random.Random(seed), list[Step]()
+        with contextlib.suppress(_Over):
+            walk(program.body, lambda: choice.random() < 0.1, visited)
+        assert 0 < len(visited) <= program.visit_count
+        assert {step.index for step in visited} <= set(range(len(program.steps)))
+        if not has_choices(program.body):
+            assert len(visited) == program.visit_count
+        longest_s = sum(longest_of_step_s(step) for step in visited)
+        assert longest_s <= most_s(program.body) * (1 + 1e-9)
+    assert compile_recipe(read_recipe(bundle(recipe)), cell) == program
     assert decode_program(encode_program(program)) == program
     plan = make_plan(program, cell)
     assert plan.expected_s <= plan.longest_s * (1 + 1e-9)

@@ -193,7 +193,8 @@ def test_a_parameter_can_be_set_for_one_run(compiled: Compile) -> None:
     [
         ({"uper": "4 V"}, "has no parameter 'uper'", "did you mean 'upper'?"),
         ({"x": "4 V"}, "has no parameter 'x'", "it has upper"),
-        ({"upper": "4"}, "'4' has no unit ($upper in line 4)", "write '4 V'"),
+        ({"upper": "4"}, "2:14: the parameter 'upper': '4' has no unit", "write '4 V'"),
+        ({"upper": "4.2C"}, "'4.2C' is a C-rate; a voltage is needed", "write for example '4.1 V'"),
         ({"upper": "4.6 V"}, "4.6 V is outside the safe window of cell 'HE-V-1'", ""),
         ({"upper": "{a: b}"}, "needs one value or a list", ""),
         ({"upper": "[4 V, 3 V"}, "closing bracket is missing", ""),
@@ -260,7 +261,7 @@ def test_readings_are_kept_as_the_step_says_and_else_as_the_recipe_says(compiled
         RecordRule(60.0, 0.001),
         RecordRule(math.inf, 0.005, 1e-5),
     ]
-    assert compiled("  - rest: 1 h\n").steps[0].record == RecordRule(every_s=30.0)
+    assert compiled("  - rest: 1 h\n").steps[0].record == RecordRule(30.0, 0.002)
 
 
 def test_a_retention_alarm_is_what_was_written_and_else_the_default(compiled: Compile) -> None:

@@ -7,33 +7,83 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import labctl.protocols
 from labctl.model import Cell
-from labctl.program import ConstantCurrent, Loop, RecordRule, RetentionAlarm
+from labctl.program import (
+    Branch,
+    Comparison,
+    ConstantCurrent,
+    CycleFigure,
+    CycleResult,
+    Loop,
+    RecordRule,
+    RetentionAlarm,
+)
 from labctl.protocols.plan import make_plan
-from labctl.protocols.recipe import compile_recipe, read_recipe, shipped_recipes
+from labctl.protocols.recipe import (
+    Recipe,
+    compile_recipe,
+    file_loader,
+    read_recipe,
+    shipped_recipes,
+)
 from labctl.protocols.schema import recipe_schema, schema_text
 from labctl.protocols.source import Listing, Node, Problems, Text, read_source
 
 SHIPPED = shipped_recipes()
 
 
+def shipped(name: str) -> Recipe:
+    path = SHIPPED[name]
+    return read_recipe(path.read_text(encoding="utf-8"), file=str(path), load=file_loader(path))
+
+
 def test_the_recipes_of_the_study_are_shipped() -> None:
-    assert {"capacity-0.2C", "rate-ladder", "cycling-0.2C"} <= SHIPPED.keys()
+    assert SHIPPED.keys() == {
+        "capacity-0.2C",
+        "cyclic-voltammetry",
+        "cycling-0.2C",
+        "endurance-50C",
+        "formation",
+        "gitt",
+        "hard-carbon-precycle",
+        "hppc",
+        "impedance",
+        "operando-0.1C",
+        "pre-sodiated-full-cell",
+        "rate-ladder",
+    }
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_shipped_recipe_runs_on_a_half_cell_and_points_to_the_schema(
-    name: str, cell: Cell
-) -> None:
-    text = SHIPPED[name].read_text(encoding="utf-8")
-    assert compile_recipe(read_recipe(text), cell).visit_count > 1
-    match = re.match(r"# yaml-language-server: \$schema=(\S+)\n#\n# [A-Z]", text)
+def test_a_shipped_recipe_runs_on_its_cell_and_points_to_the_schema(name: str, cell: Cell) -> None:
+    if name in {"hard-carbon-precycle", "pre-sodiated-full-cell"}:
+        cell = msgspec.structs.replace(cell, safe_voltage_min_V=-0.1)
+    recipe = shipped(name)
+    assert compile_recipe(recipe, cell).visit_count > 1
+    match = re.match(r"# yaml-language-server: \$schema=(\S+)\n#\n# [A-Z]", recipe.text)
     assert match
     assert (SHIPPED[name].parent / match[1]).resolve().is_file()
-    assert read_recipe(text).about
+    assert recipe.about
+
+
+def test_endurance_is_ten_thousand_fast_cycles_with_a_check_every_five_hundred(cell: Cell) -> None:
+    program = compile_recipe(shipped("endurance-50C"), cell)
+    classes = {node.cycle_class: node.count for node in program.body if isinstance(node, Loop)}
+    [blocks] = [node for node in program.body if isinstance(node, Loop) and not node.counts_cycles]
+    fast, check, worn = blocks.body
+    assert classes["formation"] == 3
+    assert isinstance(fast, Loop)
+    assert (blocks.count * fast.count, fast.cycle_class) == (10_000, "endurance")
+    assert isinstance(check, Loop)
+    assert (check.count, check.cycle_class) == (1, "check")
+    assert isinstance(worn, Branch)
+    assert worn.condition == CycleResult(
+        CycleFigure.DISCHARGE_AH, Comparison.AT_MOST, 0.5, of_first=4, of_last=4
+    )
 
 
 def test_the_capacity_recipe_is_three_cycles_between_the_voltages_of_the_study(cell: Cell) -> None:
@@ -94,6 +144,63 @@ def test_an_editor_marks_what_the_check_refuses(old: str, new: str) -> None:
     text = SHIPPED["capacity-0.2C"].read_text(encoding="utf-8")
     assert old in text
     assert mistakes(editor_value(text.replace(old, new)), recipe_schema())
+
+
+STRUCTURE = """\
+recipe: Structure
+parameters:
+  upper: {default: 4.1 V, from: 3.8 V, to: 4.3 V, about: where charges end}
+  rates: {default: [1C, 2C], to: 50C}
+  lower: 1.5 V
+steps:
+  - recipe: formation.yaml
+    with: {rate: 0.1C, rates: [1C, 2C]}
+  - cycle: 500
+    first class: slow
+    first:
+      - rest: 1 h
+    until: {retention: below 80 %, of: cycles 3 .. 7}
+    do:
+      - charge: {at: 1C, until: $upper, limits: {voltage: 1.2 V .. 4.35 V}}
+      - if: {ended by: time}
+        then: [{stop: too slow}]
+        else:
+          - rest: 1 min
+      - if: {discharge capacity: above 100 mAh/g}
+        then: [leave: loop]
+  - repeat: 3
+    until: [{efficiency: below 95 %}]
+    do:
+      - rest: {for: 1 h, limits: {temperature: 10 degC .. 40 degC}}
+"""
+
+
+def test_loops_choices_and_included_recipes_are_right_in_an_editor() -> None:
+    assert mistakes(editor_value(STRUCTURE), recipe_schema()) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("default: 4.1 V", "defualt: 4.1 V"),
+        ("from: 3.8 V", "from: 3.8"),
+        ("with: {rate", "with: {Rate"),
+        ("first class", "first klass"),
+        ("retention: below 80 %", "retention: under 80 %"),
+        ("retention: below", "retantion: below"),
+        ("of: cycles 3", "of: 3"),
+        ("ended by: time", "ended by: magic"),
+        ("leave: loop", "leave: cycle"),
+        ("stop: too slow", "stop: ''"),
+        ("limits: {voltage: 1.2 V .. 4.35 V}", "limits: {duration: 1 h}"),
+        ("else:", "otherwise:"),
+        ("        then: [leave", "        than: [leave"),
+        ("{efficiency: below 95 %}", "{efficiency: 95}"),
+    ],
+)
+def test_an_editor_marks_mistakes_in_loops_and_choices(old: str, new: str) -> None:
+    assert old in STRUCTURE
+    assert mistakes(editor_value(STRUCTURE.replace(old, new)), recipe_schema())
 
 
 def test_every_key_is_explained_in_the_editor() -> None:

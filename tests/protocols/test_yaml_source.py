@@ -23,7 +23,7 @@ from labctl.protocols.source import (
     read_source,
 )
 
-BOMBS = {
+BOMBS: dict[str, str] = {
     "nested brackets": "[" * 200_000,
     "nested brackets in lines": "\n".join(["[" * 900] * 250),
     "a bracket a line": "[\n" * 100_000,
@@ -54,6 +54,55 @@ BOMBS = {
     + "  " * 18 + "  - rest: [" + ", ".join(f"$v{n}" for n in range(0, 36, 4)) + "]\n",
 }  # fmt: skip
 
+
+def _nested(heads: list[str], innermost: str) -> str:
+    """Groups inside each other; the lines of a head are keys of one group, the last takes steps."""
+    text, indent = "recipe: x\nsteps:\n  - charge: {at: 1C, until: 4.1 V}\n", "  "
+    for head in heads:
+        text += f"{indent}- " + head.replace("\n", f"\n{indent}  ") + "\n"
+        indent += "    "
+    return text + "".join(f"{indent}{line}\n" for line in innermost.splitlines())
+
+
+WIDE = "[" + ", ".join(f"{n} s" for n in range(1, 40)) + "]"
+BRANCH = "- if: {ended by: time}\n  then: [{repeat: 2, do: [rest: 1 s]}]\n  else: [stop: b]\n"
+TWICE = "- repeat: 2\n  do: [{rest: 1 s}, {repeat: 2, do: [rest: 2 s]}]\n"
+BOMBS_OF_STEPS: dict[str, dict[str, str]] = {
+    "branches that unroll": {
+        "": _nested([f"for: v{n}\nin: {WIDE}\ndo:" for n in range(4)], BRANCH * 20)
+    },
+    "branches in each other": {"": _nested(["if: {ended by: time}\nthen:"] * 9, BRANCH * 300)},
+    "first in each other": {
+        "": _nested(["cycle: 9\nuntil: {efficiency: below 9 %}\nfirst:"] * 9, BRANCH)
+    },
+    "many loops in loops": {"": _nested(["repeat: 2\ndo:"] * 6, TWICE * 600 + BRANCH)},
+    "recipes that include recipes": {
+        "": "recipe: x\nsteps:\n" + "  - recipe: r0\n" * 600,
+        **{
+            f"r{n}": "recipe: x\nsteps:\n  - rest: 1 s\n" + f"  - recipe: r{n + 1}\n" * 600
+            for n in range(4)
+        },
+        "r4": "recipe: x\nsteps:\n  - rest: 1 s\n",
+    },
+    "an included recipe with many parameters": {
+        "": _nested(
+            [f"for: v{n}\nin: {WIDE}\ndo:" for n in range(3)], "- recipe: r0\n- rest: $v0\n"
+        ),
+        "r0": "recipe: x\nparameters:\n"
+        + "".join(f"  p{n}: {{default: 1 s, from: 1 s, to: 9 s}}\n" for n in range(900))
+        + "steps:\n  - rest: 1 s\n",
+    },
+    "many recipes in a row": {
+        "": "recipe: x\nsteps:\n" + "".join(f"  - recipe: r{n}\n" for n in range(50)),
+        **{f"r{n}": "recipe: x\nsteps:\n" + "  - rest: [\n" * 3000 for n in range(50)},
+    },
+    "a recipe that includes long ones": {
+        "": "recipe: x\nsteps:\n" + "".join(f"  - recipe: r{n}\n" for n in range(19)),
+        **{f"r{n}": "recipe: x\nsteps:\n" + "# x\n" * 40_000 for n in range(19)},
+    },
+}
+
+
 # VmHWM and not ru_maxrss, which a child inherits from the process that forked it.
 _MEASURE = """
 import json, re, sys, time
@@ -62,27 +111,29 @@ from labctl.errors import RecipeError
 from labctl.protocols.recipe import read_recipe
 bombs = json.load(sys.stdin)
 spent = {}
-for name, text in bombs.items():
+for name, texts in bombs.items():
     begin = time.process_time()
     try:
-        read_recipe(text)
+        read_recipe(texts[""], load=lambda file: texts[file.removesuffix(".yaml")])
     except RecipeError:
-        spent[name] = time.process_time() - begin
+        pass
+    spent[name] = time.process_time() - begin
 most_kB = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 json.dump([spent, most_kB / 1024], sys.stdout)
 """
 
 
 def test_a_yaml_bomb_costs_less_than_a_second_and_200_MB() -> None:
+    texts = {name: {"": text} for name, text in BOMBS.items()} | BOMBS_OF_STEPS
     answer = subprocess.run(
         [sys.executable, "-c", _MEASURE],
-        input=json.dumps(BOMBS),
+        input=json.dumps(texts),
         capture_output=True,
         text=True,
         check=True,
     )
     spent, memory_MB = json.loads(answer.stdout)
-    assert spent.keys() == BOMBS.keys()
+    assert spent.keys() == texts.keys()
     assert {name: seconds for name, seconds in spent.items() if seconds >= 1.0} == {}
     assert memory_MB < 200
 

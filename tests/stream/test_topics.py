@@ -22,6 +22,9 @@ def test_every_topic_is_where_the_documentation_says():
     assert topics.cycle_topic("lab1", "r7") == "labctl/v1/lab1/run/r7/cycle"
     assert topics.alarm_topic("lab1", "r7", "retention") == "labctl/v1/lab1/alarm/r7/retention"
     assert topics.archive_state_topic("main") == "labctl/v1/archive/main/state"
+    assert topics.marker_topic("lab1", "r7", "start") == "labctl/v1/lab1/marker/r7/start"
+    assert topics.signal_topic("lab1", "ready") == "labctl/v1/lab1/signal/ready"
+    assert topics.all_signals("lab1") == "labctl/v1/lab1/signal/+"
     assert topics.shared_batches("archives") == "$share/archives/labctl/v1/+/batch"
 
 
@@ -33,6 +36,10 @@ def test_a_name_that_would_change_the_topic_is_refused(name):
         topics.batch_topic(name)
     with pytest.raises(StreamError):
         topics.cycle_topic("lab1", name)
+    with pytest.raises(StreamError):
+        topics.marker_topic("lab1", "r7", name)
+    with pytest.raises(StreamError):
+        topics.signal_topic("lab1", name)
 
 
 def test_a_node_cannot_take_the_place_of_the_archives():
@@ -114,3 +121,47 @@ def test_a_value_that_is_not_known_is_null_and_comes_back_as_none():
 def test_a_field_of_a_later_version_is_passed_over():
     ack = topics.decode(b'{"source":"s","watermark":4,"later":true}', Ack)
     assert ack == Ack(source="s", watermark=4)
+
+
+@given(st.text())
+def test_a_signal_is_known_by_its_topic(name):
+    try:
+        topic = topics.signal_topic("lab1", name)
+    except StreamError:
+        return
+    assert topics.signal_of(topic) == name
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "labctl/v1/lab1/signal",
+        "labctl/v1/lab1/signal/",
+        "labctl/v1/lab1/signal/a/b",
+        "labctl/v1/lab1/marker/r/signal",
+        "labctl/v1/signal/x",
+        "labctl/v1/archive/signal/x",
+    ],
+)
+def test_another_topic_is_no_signal(topic):
+    with pytest.raises(StreamError):
+        topics.signal_of(topic)
+
+
+def test_a_signal_is_for_one_run_or_for_every_run_that_waits():
+    assert topics.decode_signal(b"") == topics.Signal()
+    one = topics.Signal(run="r7", actor="diffractometer")
+    assert topics.decode_signal(topics.encode(one)) == one
+    with pytest.raises(StreamError, match="not a Signal"):
+        topics.decode_signal(b"go")
+
+
+def test_a_marker_says_where_the_run_was():
+    marker = topics.Marker(
+        run="r7", marker="pattern", direction="sent", visit=4, seq=17, cycle=1,
+        test_time_s=math.nan, unix_time_s=1.8e9,
+    )  # fmt: skip
+    payload = topics.encode(marker)
+    assert b'"test_time_s":null' in payload
+    again = topics.decode(payload, topics.Marker)
+    assert (again.run, again.visit, again.seq, again.test_time_s) == ("r7", 4, 17, None)

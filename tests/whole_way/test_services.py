@@ -13,13 +13,14 @@ import pytest
 from labctl.archive import open_archive
 from labctl.control import Done, GetStatus, RegisterCell, StartRun, Status, StopRun, ask
 from labctl.demo.bench import Bench, Wanted, set_up_bench
-from labctl.demo.cells import demo_cells
+from labctl.demo.study import capacities
 from labctl.errors import LabctlError
 from labctl.settings import load_settings
 
 pytestmark = pytest.mark.whole_way
 
-CELLS = demo_cells(7)
+STUDY = capacities(7)
+CELLS = STUDY.cells
 SHORT_REST = """
 recipe: A short rest
 steps:
@@ -59,7 +60,7 @@ async def start(socket: Path, recipe: str, number: int = 0) -> str:
         recipe_file="short.yaml",
         cell=cell.cell.name,
         instrument="rack1",
-        channel=f"21-{cell.socket}",
+        channel=cell.channel,
     )
     return (await ask(socket, request, Done)).run
 
@@ -79,7 +80,7 @@ def processes_of(folder: Path) -> list[str]:
 
 @pytest.fixture
 def real_time(tmp_path: Path) -> Bench:
-    with set_up_bench(tmp_path / "lab", CELLS, Wanted(speed="1")) as bench:
+    with set_up_bench(tmp_path / "lab", STUDY, Wanted(speed="1")) as bench:
         text = bench.config.read_text()
         bench.config.write_text(text.replace('speed = "1"', 'speed = "1"\npoll_s = 0.2'))
     return bench

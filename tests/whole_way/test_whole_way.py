@@ -22,19 +22,19 @@ from labctl.archive import open_archive
 from labctl.cli.services import services_of
 from labctl.control import GetStatus, Status, ask
 from labctl.demo.bench import Bench, Mark, Wanted, set_up_bench
-from labctl.demo.cells import demo_cells
 from labctl.demo.conduct import Heard, Look, conduct
 from labctl.demo.findings import Findings, read_findings
+from labctl.demo.study import capacities
 from labctl.errors import LinkError
-from labctl.protocols.recipe import shipped_recipes
 from labctl.settings import load_settings
 from labctl.supervisor import Supervisor, supervise
 
 pytestmark = pytest.mark.whole_way
 
 SEED = 7
-CELLS = demo_cells(SEED)
-FAULTY = {each.cell.name for each in CELLS if each.faulty}
+STUDY = capacities(SEED)
+CELLS = STUDY.cells
+FAULTY = STUDY.faulty
 LONGEST_S = 120.0
 
 
@@ -54,9 +54,7 @@ class Measured:
 async def measure(bench: Bench, look: Look) -> Heard:
     settings = load_settings(bench.config)
     async with asyncio.timeout(LONGEST_S):
-        return await conduct(
-            settings, CELLS, shipped_recipes()["capacity-0.2C"], look, look_every_s=0.02
-        )
+        return await conduct(settings, STUDY, look, look_every_s=0.02)
 
 
 def read_back(bench: Bench, heard: Heard) -> Measured:
@@ -73,13 +71,13 @@ def read_back(bench: Bench, heard: Heard) -> Measured:
         cycles.drop(columns="run_id"),
         steps,
         alarms.reset_index(drop=True),
-        read_findings(url, FAULTY, bench.folder / "plot.png"),
+        read_findings(url, STUDY, bench.folder / "plot.png"),
         heard,
     )
 
 
 async def whole_way(folder: Path, wanted: Wanted, breaker: Breaker | None = None) -> Measured:
-    with set_up_bench(folder, CELLS, wanted) as bench:
+    with set_up_bench(folder, STUDY, wanted) as bench:
         settings = load_settings(bench.config)
         services = services_of(settings, bench.config)
         async with supervise(services, folder / "logs") as supervisor:
@@ -133,7 +131,9 @@ def assert_sound(measured: Measured, *, broker_lived: bool = True) -> None:
 def reference(tmp_path_factory: pytest.TempPathFactory, mosquitto: object) -> Measured:
     """One demo that nothing happened to."""
     folder = tmp_path_factory.mktemp("reference")
-    return asyncio.run(whole_way(folder / "demo", Wanted(seed=SEED, broker="mosquitto")))
+    return asyncio.run(
+        whole_way(folder / "demo", Wanted(quick=True, seed=SEED, broker="mosquitto"))
+    )
 
 
 def test_the_figures_of_the_study_come_out(reference: Measured) -> None:
@@ -143,7 +143,7 @@ def test_the_figures_of_the_study_come_out(reference: Measured) -> None:
 async def test_the_embedded_broker_gives_the_same_archive(
     reference: Measured, tmp_path: Path
 ) -> None:
-    measured = await whole_way(tmp_path / "demo", Wanted(seed=SEED, broker="amqtt"))
+    measured = await whole_way(tmp_path / "demo", Wanted(quick=True, seed=SEED, broker="amqtt"))
     assert_same(measured, reference)
     assert_sound(measured)
 
@@ -152,7 +152,7 @@ async def test_the_embedded_broker_gives_the_same_archive(
 async def test_postgresql_gives_the_same_archive(
     reference: Measured, tmp_path: Path, postgresql_url: str, broker: str
 ) -> None:
-    wanted = Wanted(seed=SEED, broker=broker, archive=postgresql_url)
+    wanted = Wanted(quick=True, seed=SEED, broker=broker, archive=postgresql_url)
     measured = await whole_way(tmp_path / "demo", wanted)
     assert_same(measured, reference)
     assert_sound(measured)
@@ -163,7 +163,7 @@ async def test_a_process_that_is_killed_leaves_no_trace_in_the_archive(
     reference: Measured, tmp_path: Path, victim: str
 ) -> None:
     breaker = Breaker([victim], every=2000)
-    wanted = Wanted(seed=SEED, broker="mosquitto")
+    wanted = Wanted(quick=True, seed=SEED, broker="mosquitto")
     measured = await whole_way(tmp_path / "demo", wanted, breaker)
     assert breaker.left == []
     assert_same(measured, reference)
@@ -174,7 +174,7 @@ async def test_everything_killed_one_after_the_other_with_the_embedded_broker(
     reference: Measured, tmp_path: Path
 ) -> None:
     breaker = Breaker(["archive", "rack1", "daemon", "broker", "daemon"], every=1500)
-    wanted = Wanted(seed=SEED, broker="amqtt")
+    wanted = Wanted(quick=True, seed=SEED, broker="amqtt")
     measured = await whole_way(tmp_path / "demo", wanted, breaker)
     assert breaker.left == []
     assert_same(measured, reference)
@@ -193,7 +193,7 @@ async def test_a_demo_that_is_killed_whole_goes_on_when_it_is_started_again(
     reference: Measured, tmp_path: Path
 ) -> None:
     folder = tmp_path / "demo"
-    command = (sys.executable, "-m", "labctl", "demo", "--folder", str(folder))
+    command = (sys.executable, "-m", "labctl", "demo", "--quick", "--folder", str(folder))
     first = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
     async with asyncio.timeout(LONGEST_S):
         while await records_so_far(folder) < 2000:
@@ -204,7 +204,7 @@ async def test_a_demo_that_is_killed_whole_goes_on_when_it_is_started_again(
     said, _ = await again.communicate()
     assert again.returncode == 0, said.decode()
     assert said.startswith(b"Going on with the demo")
-    wanted = Wanted(seed=SEED)
+    wanted = Wanted(quick=True, seed=SEED)
     mark = Mark(wanted, finished=True)
     assert json.loads((folder / "demo.json").read_text()) == msgspec.to_builtins(mark)
     measured = read_back(Bench(folder, wanted, resumed=True), reference.heard)
@@ -214,7 +214,7 @@ async def test_a_demo_that_is_killed_whole_goes_on_when_it_is_started_again(
 async def test_a_recipe_runs_at_a_factor_as_it_does_in_virtual_time(
     reference: Measured, tmp_path: Path
 ) -> None:
-    measured = await whole_way(tmp_path / "demo", Wanted(seed=SEED, speed="40000"))
+    measured = await whole_way(tmp_path / "demo", Wanted(quick=True, seed=SEED, speed="40000"))
     assert_sound(measured)
     for cell, samples in reference.samples.items():
         at_a_factor = measured.samples[cell]

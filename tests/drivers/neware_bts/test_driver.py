@@ -4,230 +4,35 @@ import math
 from pathlib import Path
 
 import pytest
+from bts_words import (
+    ARMED,
+    DEVINFO_ASKED,
+    LIMITS,
+    LOGIN,
+    NO_ANSWER,
+    PROGRAM,
+    ROW_1,
+    ROW_2,
+    ROW_3,
+    STARTED,
+    STOP,
+    STOPPED,
+    Bench,
+    download,
+    look,
+    start,
+    status,
+    summary,
+)
 
-from labctl.clock import VirtualClock
-from labctl.drivers.base import Armed, ChannelState, Failsafe, Started
-from labctl.drivers.neware_bts.config import NewareConfig
-from labctl.drivers.neware_bts.driver import NewareBts
+from labctl.drivers.base import ChannelState, Failsafe
 from labctl.drivers.neware_bts.stepfile import read_step_file
 from labctl.drivers.neware_bts.translate import protection_of
 from labctl.errors import InstrumentError, LinkError, PlanError
 from labctl.program import (
-    Comparison,
-    ConstantCurrent,
-    EndCondition,
     Limits,
-    Loop,
     Program,
-    Quantity,
-    RecordRule,
-    Rest,
-    Step,
 )
-from labctl.wire.transcript import Transcript
-
-LOGIN = """
-> <?xml version="1.0" encoding="UTF-8" ?><bts version="1.0"><cmd>connect</cmd>\
-<username>admin</username><password>neware</password><type>bfgs</type></bts>
-< <?xml version="1.0" encoding="UTF-8"?>
-<bts version="1.0">
-  <cmd>connect_resp</cmd>
-  <result>ok</result>
-</bts>
-> <?xml version="1.0" encoding="UTF-8" ?><bts version="1.0"><cmd>getdevinfo</cmd></bts>
-< <?xml version="1.0" encoding="UTF-8"?>
-<bts version="1.0">
-  <cmd>getdevinfo_resp</cmd>
-  <serverip count="1">
-    <server ip="127.0.0.1" port="3306" />
-  </serverip>
-  <middle count="2">
-    <channel ip="127.0.0.1" devtype="27" devid="21" subdevid="1" Channelid="1">true</channel>
-    <channel ip="127.0.0.1" devtype="27" devid="21" subdevid="1" Channelid="2">false</channel>
-</middle>
-</bts>
-"""
-DEVINFO_ASKED = (
-    '> <?xml version="1.0" encoding="UTF-8" ?><bts version="1.0"><cmd>getdevinfo</cmd></bts>'
-)
-
-
-def status(word: str) -> str:
-    return f"""
-> <?xml version="1.0" encoding="UTF-8" ?><bts version="1.0"><cmd>getchlstatus</cmd>\
-<list count = "1"><status ip="127.0.0.1" devtype="27" devid="21" subdevid="1" chlid="1">true\
-</status></list></bts>
-< <?xml version="1.0" encoding="UTF-8"?>
-<bts version="1.0">
-  <cmd>getchlstatus_resp</cmd>
-  <list count="1">
-    <status ip="127.0.0.1" devtype="27" devid="21" subdevid="1" chlid="1" reservepause="1">{word}\
-</status>
-  </list>
-</bts>
-"""
-
-
-def summary(test: int, count: int, complete: str) -> str:
-    return f"""
-> <?xml version="1.0" encoding="UTF-8" ?><bts version="1.0"><cmd>inquiredf</cmd>\
-<list count = "1"><chl devtype="27" devid="21" subdevid="1" chlid="1" testid="0" /></list></bts>
-< <?xml version="1.0" encoding="UTF-8"?>
-<bts version="1.0">
-  <cmd>inquiredf_resp</cmd>
-  <list count="1">
-    <chl devtype="27" devid="21" subdevid="1" chlid="1" testid="{test}" count="{count}">{complete}\
-</chl>
-  </list>
-</bts>
-"""
-
-
-def inquiry(word: str, barcode: str) -> str:
-    return f"""
-> <?xml version="1.0" encoding="UTF-8" ?><bts version="1.0"><cmd>inquire</cmd>\
-<list count = "1"><inquire ip="127.0.0.1" devtype="27" devid="21" subdevid="1" chlid="1" aux="0"\
- barcode="1">true</inquire></list></bts>
-< <?xml version="1.0" encoding="UTF-8"?>
-<bts version="1.0">
-  <cmd>inquire_resp</cmd>
-  <list count="1">
-    <inquire dev="27-21-1-1-0" cycle_id="44" step_id="4" step_type="dc" workstatus="{word}"\
- barcode="{barcode}" current="-0.0003" voltage="4.6947" capacity="0.001" energy="0.0047"\
- totaltime="3189199.3" relativetime="12319" open_or_close="0" log_code="102000" />
-  </list>
-</bts>
-"""
-
-
-def look(word: str, test: int, barcode: str) -> str:
-    return status(word) + inquiry(word, barcode) + summary(test, 10, "false")
-
-
-def download(start: int, test: int, *rows: str) -> str:
-    listed = "\n".join(f"    <data {row} />" for row in rows)
-    inside = f'<list count="{len(rows)}">\n{listed}\n  </list>' if rows else '<list count="0" />'
-    return f"""
-> <?xml version="1.0" encoding="UTF-8" ?><bts version="1.0"><cmd>download</cmd>\
-<download devtype="27" devid="21" subdevid="1" chlid="1" auxid="0" testid="0" startpos="{start}"\
- count="1000"/></bts>
-< <?xml version="1.0" encoding="UTF-8"?>
-<bts version="1.0">
-  <cmd>donwload_resp</cmd>
-  <download devtype="27" devid="21" subdevid="1" chlid="1" testid="{test}" startpos="{start}"\
- count="1000" auxid="0" />
-  {inside}
-</bts>
-"""
-
-
-def start(answer: str) -> str:
-    return f"""
-> <?xml version="1.0" encoding="UTF-8" ?><bts version="1.0"><cmd>start</cmd>\
-<list count = "1"><start ip="127.0.0.1" devtype="27" devid="21" subdevid="1" chlid="1"\
- barcode="run-1">D:\\labctl\\run-1.xml</start><backup backupdir="D:\\labctl" remotedir=""\
- filenametype="0" customfilename="" addtimewhenrepeat="0" createdirbydate="0" filetype="0"\
- backupontime="1" backupontimeinterval="720" backupfree="1" /></list></bts>
-< <?xml version="1.0" encoding="UTF-8"?>
-<bts version="1.0">
-  <cmd>start_resp</cmd>
-  <list count="1">
-    <start ip="127.0.0.1" devtype="27" devid="21" subdevid="1" chlid="1">{answer}</start>
-  </list>
-</bts>
-"""
-
-
-STOP = """
-> <?xml version="1.0" encoding="UTF-8" ?><bts version="1.0"><cmd>stop</cmd>\
-<list count = "1"><stop ip="127.0.0.1" devtype="27" devid="21" subdevid="1" chlid="1">true\
-</stop></list></bts>
-"""
-STOPPED = """
-< <?xml version="1.0" encoding="UTF-8"?>
-<bts version="1.0">
-  <cmd>stop_resp</cmd>
-  <list count="1">
-    <stop ip="127.0.0.1" devtype="27" devid="21" subdevid="1" chlid="1">ok</stop>
-  </list>
-</bts>
-"""
-NO_ANSWER = "\n! no answer within 30 s\n"
-
-LIMITS = Limits(1.0, 4.4, -0.011, 0.011, 4e-4, 500_000.0)
-PROGRAM = Program(
-    name="cycling",
-    recipe_sha256="0",
-    cell="HEV-01",
-    body=(
-        Step(
-            0,
-            "rest",
-            Rest(),
-            (EndCondition(Quantity.STEP_TIME_S, Comparison.AT_LEAST, 600.0),),
-            RecordRule(),
-        ),
-        Loop(
-            5,
-            (
-                Step(
-                    1,
-                    "charge",
-                    ConstantCurrent(2e-4),
-                    (EndCondition(Quantity.VOLTAGE_V, Comparison.AT_LEAST, 4.1),),
-                    RecordRule(),
-                ),
-                Step(
-                    2,
-                    "discharge",
-                    ConstantCurrent(-2e-4),
-                    (EndCondition(Quantity.VOLTAGE_V, Comparison.AT_MOST, 1.5),),
-                    RecordRule(),
-                ),
-            ),
-            counts_cycles=True,
-        ),
-    ),
-    limits=LIMITS,
-)
-ARMED = Armed("21-1-1", "run-1", "D:\\labctl\\run-1.xml", LIMITS, "143")
-STARTED = Started("21-1-1", "run-1", "144", "D:\\labctl\\run-1.xml")
-ROW_1 = (
-    'seqid="1" stepid="1" cycleid="1" steptype="rest" testtime="0" atime="2025-12-28 23:29:05"'
-    ' volt="2.55" curr="0" cap="0" eng="0"'
-)
-ROW_2 = (
-    'seqid="2" stepid="2" cycleid="1" steptype="cc" testtime="30000" atime="2025-12-28 23:39:35"'
-    ' volt="3.1" curr="0.0002" cap="1.5e-06" eng="4.6e-06"'
-)
-ROW_3 = (
-    'seqid="3" stepid="3" cycleid="2" steptype="dc" testtime="60000" atime="2025-12-28 23:40:35"'
-    ' volt="3.0" curr="-0.0002" cap="3e-06" eng="9e-06"'
-)
-
-
-class Bench:
-    """The driver with a recorded BTS host behind it."""
-
-    def __init__(self, folder: Path, *conversation: str) -> None:
-        self.clock = VirtualClock(unix_start_s=1_800_000_000.0)
-        self.wire: Transcript
-        config = NewareConfig(
-            host="bts",
-            step_file_dir=str(folder),
-            step_file_dir_on_host="D:\\labctl",
-            utc_offset_s=3600.0,
-        )
-
-        def recorded(greeting: object) -> Transcript:
-            self.wire = Transcript(
-                LOGIN + "".join(conversation),
-                newline="\r\n",
-                greeting=greeting,  # type: ignore[arg-type]
-            )
-            return self.wire
-
-        self.driver = NewareBts(config, name="rack 1", clock=self.clock, open_link=recorded)
 
 
 async def test_opening_logs_in_and_names_the_units_and_channels(tmp_path: Path) -> None:
@@ -283,7 +88,7 @@ async def test_a_step_file_that_came_out_different_is_not_armed(
     def half_hearted(path: Path, data: bytes) -> None:
         path.write_bytes(data.replace(b'<Upper Value="44000" />', b'<Upper Value="50000" />'))
 
-    monkeypatch.setattr("labctl.drivers.neware_bts.driver.write_whole", half_hearted)
+    monkeypatch.setattr("labctl.drivers.neware_bts.files.write_whole", half_hearted)
     bench = Bench(tmp_path, status("finish"), summary(143, 10, "true"))
     with pytest.raises(InstrumentError, match="does not say what was written into it"):
         await bench.driver.arm("21-1-1", PROGRAM, "run-1")
@@ -428,7 +233,6 @@ async def test_readings_come_in_the_words_of_the_program(tmp_path: Path) -> None
     bench = Bench(
         tmp_path,
         status("working"),
-        summary(144, 3, "false"),
         download(1, 144, ROW_1, ROW_2, ROW_3),
     )
     followed = await bench.driver.follow(STARTED, PROGRAM, 1)
@@ -456,7 +260,6 @@ async def test_what_is_recorded_after_the_look_at_the_state_is_not_taken_for_the
     bench = Bench(
         tmp_path,
         status("working"),
-        summary(144, 3, "true"),
         download(1, 144, ROW_1, ROW_2, ROW_3),
         status("finish"),
         summary(144, 3, "true"),
@@ -496,7 +299,7 @@ async def test_a_channel_that_stopped_while_bts_still_gathers_its_data_is_not_co
 async def test_a_running_channel_is_asked_for_readings_even_where_none_are_announced(
     tmp_path: Path,
 ) -> None:
-    bench = Bench(tmp_path, status("working"), summary(144, 0, "false"), download(1, 144))
+    bench = Bench(tmp_path, status("working"), download(1, 144))
     followed = await bench.driver.follow(STARTED, PROGRAM, 1)
     assert (len(followed.readings), followed.next_index, followed.complete) == (0, 1, False)
     assert bench.wire.finished()
@@ -512,31 +315,22 @@ async def test_an_unavailable_channel_has_no_readings_for_now(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("conversation", "says"),
     [
-        (status("working") + summary(145, 3, "false"), "is 145, not 144: another one"),
-        (
-            status("working") + summary(144, 3, "false") + download(1, 145, ROW_1),
-            "is 145, not 144: another one",
-        ),
+        (status("finish") + summary(145, 3, "false"), "is 145, not 144: another one"),
+        (status("working") + download(1, 145, ROW_1), "is 145, not 144: another one"),
         (
             status("finish") + summary(144, 3, "true") + download(1, 144),
             "has 3 readings, but none from 1 on",
         ),
         (
-            status("working")
-            + summary(144, 3, "false")
-            + download(1, 144, ROW_1.replace('stepid="1"', 'stepid="4"')),
+            status("working") + download(1, 144, ROW_1.replace('stepid="1"', 'stepid="4"')),
             "type 'rest' in step 4 of its file, which is no step",
         ),
         (
-            status("working")
-            + summary(144, 3, "false")
-            + download(1, 144, ROW_2.replace('"cc"', '"dc"')),
+            status("working") + download(1, 144, ROW_2.replace('"cc"', '"dc"')),
             "type 'dc' in step 2 of its file, which is ConstantCurrent",
         ),
         (
-            status("working")
-            + summary(144, 3, "false")
-            + download(1, 144, ROW_1.replace('stepid="1"', 'stepid="999999999"')),
+            status("working") + download(1, 144, ROW_1.replace('stepid="1"', 'stepid="999999999"')),
             "which is no step",
         ),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -143,6 +144,16 @@ def test_requests_name_their_channels() -> None:
         head + b'<cmd>download</cmd><download devtype="27" devid="21" subdevid="1" chlid="1"'
         b' auxid="0" testid="0" startpos="219576" count="1000"/></bts>'
     )
+    assert messages.continue_request(C1) == (
+        b'<?xml version="1.0" encoding="UTF-8" ?><bts version="1.0"><cmd>continue</cmd>'
+        b'<list count = "1"><continue ip="127.0.0.1" devtype="27" devid="21" subdevid="1"'
+        b' chlid="1">true</continue></list></bts>'
+    )
+    assert messages.goto_request(C1, 7) == (
+        b'<?xml version="1.0" encoding="UTF-8" ?><bts version="1.0"><cmd>goto</cmd>'
+        b'<list count = "1"><goto ip="127.0.0.1" devtype="27" devid="21" subdevid="1"'
+        b' chlid="1" step="7">true</goto></list></bts>'
+    )
     assert messages.stop_request(C1) == (
         head + b'<cmd>stop</cmd><list count = "1"><stop ip="127.0.0.1" devtype="27" devid="21"'
         b' subdevid="1" chlid="1">true</stop></list></bts>'
@@ -176,8 +187,8 @@ def test_the_captured_replies_are_understood() -> None:
     )
     assert messages.read_inquire(INQUIRE, CHANNELS) == (
         Inquiry(ChannelState.FINISHED, "251203_kigr_gen17_01", 3.8834, 0.0),
-        Inquiry(ChannelState.RUNNING, "251203_kigr_gen17_02", 4.6947, -0.0003),
-        Inquiry(ChannelState.RUNNING, "251121_kigr_gen15_01", 3.5832, -0.0015),
+        Inquiry(ChannelState.RUNNING, "251203_kigr_gen17_02", 4.6947, -0.0003, 4),
+        Inquiry(ChannelState.RUNNING, "251121_kigr_gen15_01", 3.5832, -0.0015, 11),
     )
     assert messages.read_inquiredf(INQUIREDF, CHANNELS) == (
         TestSummary(143, 219585, complete=True),
@@ -215,6 +226,19 @@ def test_a_channel_that_is_unavailable_shows_no_numbers() -> None:
     inquiry = messages.read_inquire(reply, CHANNELS)[0]
     assert inquiry.state is ChannelState.UNAVAILABLE
     assert math.isnan(inquiry.voltage_V)
+
+
+@pytest.mark.parametrize(
+    ("word", "read"), [(b"continue", messages.read_continue), (b"goto", messages.read_goto)]
+)
+@pytest.mark.parametrize(("said", "meant"), [(b"ok", True), (b"false", False)])
+def test_going_on_and_going_elsewhere_are_answered_as_a_stop_is(
+    word: bytes, read: Callable[[bytes, Address], bool], said: bytes, meant: bool
+) -> None:
+    reply = NOT_STOPPED.replace(b"stop", word).replace(b">false<", b">" + said + b"<")
+    assert read(reply, C1) is meant
+    with pytest.raises(InstrumentError, match="about another channel"):
+        read(reply, C2)
 
 
 def refused(reply: bytes, old: bytes, new: bytes) -> bytes:
@@ -285,6 +309,7 @@ def test_a_reply_about_fewer_channels_than_asked_is_refused() -> None:
         (b'current="-0.0003"', b'current=""', "which is no number"),
         (b'dev="27-21-1-1-0"', b'dev="27-21-1-10-0"', "not about channel 21-1-1"),
         (b'workstatus="finish"', b'workstatus="ok"', "is no state"),
+        (b'step_id="4"', b'step_id="--"', "step_id is '--', which is no whole number"),
     ],
 )
 def test_an_inquiry_that_cannot_be_is_refused(old: bytes, new: bytes, says: str) -> None:
@@ -329,5 +354,6 @@ def test_a_damaged_reply_is_understood_or_refused_but_nothing_else(
         messages.read_inquiredf(data, CHANNELS)
     with contextlib.suppress(InstrumentError):
         messages.read_start(data, C1)
-    with contextlib.suppress(InstrumentError):
-        messages.read_stop(data, C1)
+    for read in (messages.read_stop, messages.read_continue, messages.read_goto):
+        with contextlib.suppress(InstrumentError):
+            read(data, C1)

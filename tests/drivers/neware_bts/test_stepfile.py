@@ -8,16 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labctl.drivers.neware_bts.conditions import WATCHED
 from labctl.drivers.neware_bts.stepfile import (
+    Condition,
     FileStep,
+    Jump,
     Protection,
     RecordConditions,
     StepFile,
     StepType,
+    Sweep,
     read_step_file,
     write_step_file,
 )
 from labctl.errors import InstrumentError
+from labctl.program import Comparison, Quantity
 
 # What BTS Client 8.0.1 saves for one CC discharge, one CCCV charge and a loop.
 SAVED_BY_BTS = b"""<?xml version="1.0" encoding="utf-8"?>
@@ -107,6 +112,15 @@ texts = st.text(
 )
 protections = st.builds(Protection, *[numbers] * 6)
 records = st.builds(RecordConditions, *[numbers] * 3)
+values = st.floats(allow_nan=False, allow_infinity=False)
+conditions = st.builds(
+    Condition,
+    st.sampled_from(sorted(WATCHED)),
+    st.sampled_from(Comparison),
+    values,
+    st.integers(1, 254) | st.sampled_from([int(jump) for jump in Jump]),
+)
+sweeps = st.builds(Sweep, numbers, values, values)
 counts = st.none() | st.integers(-(10**9), 10**9)
 
 
@@ -126,6 +140,10 @@ def step_files(draw: st.DrawFn) -> StepFile:
         cycle_count=counts,
         record=st.none() | records,
         protection=st.none() | protections,
+        power_W=numbers,
+        resistance_ohm=numbers,
+        sweep=st.none() | sweeps,
+        conditions=st.lists(conditions, max_size=3).map(tuple),
     )
     return StepFile(
         steps=tuple(
@@ -182,6 +200,97 @@ def test_a_file_holds_tenths_of_millivolts_milliamperes_milliseconds_and_milliam
     assert '<Remark Value="run-1" />' in text
     assert '<Step3 Step_ID="3" Step_Type="6" />' in text
     assert '<Step_Info Num="3">' in text
+
+
+def test_powers_resistances_sweeps_and_conditions_are_written_in_the_files_own_units() -> None:
+    text = write_step_file(
+        StepFile(
+            steps=(
+                FileStep(1, StepType.CP_CHARGE, power_W=1.5e-3, time_s=60.0),
+                FileStep(2, StepType.CR_DISCHARGE, resistance_ohm=470.0, time_s=60.0),
+                FileStep(3, StepType.SWEEP, sweep=Sweep(1.5, 4.1, 1e-4), time_s=26000.0),
+                FileStep(4, StepType.SWEEP, sweep=Sweep(None, 1.5, 2e-3), time_s=1300.0),
+                FileStep(
+                    5,
+                    StepType.CC_CHARGE,
+                    current_A=1e-3,
+                    conditions=(
+                        Condition(Quantity.VOLTAGE_V, Comparison.AT_LEAST, 4.1, 7),
+                        Condition(Quantity.CURRENT_A, Comparison.AT_MOST, 1e-5),
+                        Condition(Quantity.STEP_TIME_S, Comparison.AT_LEAST, 1.5, Jump.FINISH),
+                        Condition(Quantity.STEP_CHARGE_AH, Comparison.AT_LEAST, 2.5e-4),
+                        Condition(Quantity.STEP_ENERGY_WH, Comparison.AT_LEAST, 1e-3),
+                    ),
+                ),
+            ),
+            protection=Protection(),
+            record=RecordConditions(),
+        )
+    ).decode()
+    rest = 'TimeGoto="0" GlobleUserID="2147483647" GLobleType="1" GlobalVar="2147483647" Aux="0"'
+    assert '<Step1 Step_ID="1" Step_Type="9">' in text
+    assert '<Pow Value="1.5" />' in text
+    assert '<Step2 Step_ID="2" Step_Type="10">' in text
+    assert '<Res Value="470000" />' in text
+    assert '<Step3 Step_ID="3" Step_Type="25">' in text
+    assert '<Slope SlopeType="1" Cycle_Count="1" ItemCount="1">' in text
+    assert '<Slope1 StartValue="15000" EndValue="41000" Value="0.1" />' in text
+    assert '<Slope1 EndValue="15000" Value="2" />' in text
+    assert '<Other CndCount="5">' in text
+    seen = 'Function="0" CmpType="3" Jump_Line="65526" Value="0"'
+    for line in (
+        f'<Cnd1 type="1" Function="0" CmpType="3" Jump_Line="7" Value="41000" {rest} />',
+        f'<Cnd2 type="2" Function="0" CmpType="5" Jump_Line="65526" Value="0.01" {rest} />',
+        f'<Cnd3 type="3" Function="0" CmpType="4" Jump_Line="65535" Value="1500" {rest} />',
+        f'<Cnd4 type="22" {seen} {rest} ExpressionName="expr4" Expression="Ah - 0.00025" />',
+        f'<Cnd5 type="22" {seen} {rest} ExpressionName="expr5" Expression="Wh - 0.001" />',
+    ):
+        assert line in text
+
+
+CONDITION = (
+    b'<Other CndCount="1"><Cnd1 type="22" CmpType="3" Jump_Line="65526" Value="0"'
+    b' Expression="Ah - 0.1" /></Other>'
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (b'CndCount="1"', b'CndCount="2"', "announces 2 conditions and holds 1"),
+        (b'type="22"', b'type="23"', "is of type '23', not known here"),
+        (b'CmpType="3"', b'CmpType="9"', "compares by '9'"),
+        (b'Jump_Line="65526"', b'Jump_Line="next"', "leads to 'next'"),
+        (b'Expression="Ah - 0.1"', b'Expression="Ah * 0.1"', "has the expression 'Ah [*] 0.1'"),
+        (b'Expression="Ah - 0.1"', b'Expression="Ah - much"', "is 'much', which is no number"),
+        (b'Value="0"', b'Value="1"', "has the expression"),
+        (b"<Other", b"<Slope><Slope1/><Slope2/></Slope><Other", "<Slope> has 2 legs"),
+        (b"<Other", b"<Slope><Slope1/></Slope><Other", "EndValue> is '', which is no number"),
+    ],
+)
+def test_a_condition_or_sweep_that_is_not_known_is_refused(
+    old: bytes, new: bytes, says: str
+) -> None:
+    file = (
+        b'<config type="Step File"><Step_Info><Step1 Step_ID="1" Step_Type="1"><Limit>'
+        + CONDITION
+        + b"</Limit></Step1></Step_Info></config>"
+    )
+    read = read_step_file(file).steps[0].conditions
+    assert read == (Condition(Quantity.STEP_CHARGE_AH, Comparison.AT_LEAST, 0.1, Jump.NEXT),)
+    assert old in file
+    with pytest.raises(InstrumentError, match=says):
+        read_step_file(file.replace(old, new))
+
+
+def test_a_condition_on_what_no_step_file_watches_is_never_written() -> None:
+    odd = Condition(Quantity.TEMPERATURE_DEGC, Comparison.AT_LEAST, 40.0)
+    with pytest.raises(ValueError, match="no condition of a step file looks at temperature_degC"):
+        write_step_file(
+            StepFile(
+                (FileStep(1, StepType.REST, conditions=(odd,)),), Protection(), RecordConditions()
+            )
+        )
 
 
 def test_a_file_saved_by_the_vendors_window_is_understood() -> None:

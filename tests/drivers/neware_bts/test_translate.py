@@ -1,13 +1,28 @@
 from __future__ import annotations
 
+import contextlib
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paper_programs import (
+    CHANNEL,
+    CHARGE,
+    DISCHARGE,
+    EVERY_30_S,
+    REST,
+    TEN_MINUTES,
+    TO_1V5,
+    TO_4V1,
+    leaving,
+    program,
+    refusals,
+    step,
+    translated,
+    until,
+)
 
-from labctl.drivers.base import Capabilities, CurrentRange, Failsafe
-from labctl.drivers.neware_bts.config import TECHNIQUES
 from labctl.drivers.neware_bts.stepfile import (
     FileStep,
     Protection,
@@ -17,20 +32,21 @@ from labctl.drivers.neware_bts.stepfile import (
     write_step_file,
 )
 from labctl.drivers.neware_bts.translate import (
-    Translation,
     limits_of,
     longest_duration_s,
     step_numbers,
     translate,
 )
-from labctl.errors import PlanError
 from labctl.program import (
     Comparison,
     ConstantCurrent,
     ConstantCurrentConstantVoltage,
+    ConstantPower,
+    ConstantResistance,
     ConstantVoltage,
     Control,
     EndCondition,
+    Impedance,
     Limits,
     Loop,
     Node,
@@ -39,63 +55,9 @@ from labctl.program import (
     RecordRule,
     Rest,
     Step,
+    Then,
+    VoltageSweep,
 )
-
-CHANNEL = Capabilities(
-    techniques=TECHNIQUES,
-    voltage_min_V=0.0,
-    voltage_max_V=5.0,
-    current_ranges=(CurrentRange(1e-4, 1e-9), CurrentRange(1e-2, 1e-7)),
-    fastest_record_s=0.1,
-    failsafe=Failsafe.ONBOARD,
-)
-LIMITS = Limits(
-    voltage_min_V=1.0,
-    voltage_max_V=4.4,
-    current_min_A=-0.011,
-    current_max_A=0.011,
-    step_charge_max_Ah=4e-4,
-    duration_max_s=500_000.0,
-)
-
-
-def until(quantity: Quantity, comparison: str, value: float) -> EndCondition:
-    return EndCondition(quantity, Comparison(comparison), value)
-
-
-TO_4V1 = until(Quantity.VOLTAGE_V, ">=", 4.1)
-TO_1V5 = until(Quantity.VOLTAGE_V, "<=", 1.5)
-TEN_MINUTES = until(Quantity.STEP_TIME_S, ">=", 600.0)
-
-
-def step(
-    index: int,
-    control: Control,
-    *ends: EndCondition,
-    record: RecordRule | None = None,
-    line: int = 0,
-) -> Step:
-    return Step(index, "", control, ends, record or RecordRule(), line)
-
-
-def program(*body: Node, limits: Limits = LIMITS) -> Program:
-    return Program(name="p", recipe_sha256="0", cell="c", body=body, limits=limits)
-
-
-def translated(*body: Node, limits: Limits = LIMITS) -> Translation:
-    return translate(program(*body, limits=limits), CHANNEL)
-
-
-def refusals(*body: Node, limits: Limits = LIMITS) -> tuple[str, ...]:
-    with pytest.raises(PlanError) as caught:
-        translated(*body, limits=limits)
-    return caught.value.refusals
-
-
-CHARGE = step(1, ConstantCurrent(2e-4), TO_4V1)
-DISCHARGE = step(2, ConstantCurrent(-2e-4), TO_1V5)
-REST = step(0, Rest(), TEN_MINUTES)
-EVERY_30_S = RecordConditions(time_s=30.0)
 
 
 def test_a_rest_and_ten_thousand_cycles_become_five_steps() -> None:
@@ -245,15 +207,36 @@ def test_the_longest_duration_of_nested_loops_is_their_product() -> None:
     ("control", "ends", "says"),
     [
         (Rest(), (), "has no end"),
-        (Rest(), (TO_4V1,), "cannot end when voltage_V >= 4.1: a step of its kind ends by step_ti"),
-        (ConstantCurrent(1e-4), (TO_1V5,), "cannot end when voltage_V <= 1.5"),
-        (ConstantCurrent(-1e-4), (TO_4V1,), "cannot end when voltage_V >= 4.1"),
-        (ConstantCurrent(1e-4), (until(Quantity.CURRENT_A, "<=", 1e-5),), "cannot end when curr"),
-        (ConstantCurrent(1e-4), (until(Quantity.STEP_TIME_S, "<=", 5.0),), "cannot end when step"),
+        (ConstantCurrent(1e-4), (until(Quantity.CURRENT_A, "<=", 1e-5),), "does not change"),
+        (ConstantCurrent(1e-4), (until(Quantity.STEP_TIME_S, "<=", 5.0),), "from the start"),
+        (Rest(), (until(Quantity.STEP_CHARGE_AH, ">=", 1e-4),), "nothing flows in a rest"),
         (
             ConstantCurrent(1e-4),
-            (TO_4V1, until(Quantity.VOLTAGE_V, ">=", 4.2)),
-            "has two ends by voltage_V",
+            (until(Quantity.RUN_CHARGE_AH, ">=", 1e-4),),
+            "cannot end when run_charge_Ah >= 0.0001: a step file watches voltage, current, time",
+        ),
+        (Rest(), (until(Quantity.TEMPERATURE_DEGC, ">=", 40.0),), "a step file watches"),
+        (Rest(), (until(Quantity.VOLTAGE_SLOPE_V_PER_S, "<=", 1e-6),), "a step file watches"),
+        (
+            Impedance(False, 0.005, 1e5, 0.1, 10, 1e-3),
+            (TEN_MINUTES,),
+            "is of the kind impedance, which BTS does not have",
+        ),
+        (ConstantPower(0.0, 1e-3), (TEN_MINUTES,), "sets 0 W, and the channel can do up to 0.05 W"),
+        (ConstantPower(0.06, 1e-2), (TEN_MINUTES,), "sets 0.06 W"),
+        (ConstantPower(1e-3, 0.0), (TEN_MINUTES,), "allows a current of 0 A"),
+        (ConstantResistance(0.0, 1e-3), (TEN_MINUTES,), "sets 0 ohm"),
+        (ConstantResistance(math.inf, 1e-3), (TEN_MINUTES,), "sets inf ohm"),
+        (VoltageSweep(1.5, 6.0, 1e-3, 1e-3), (TEN_MINUTES,), "sweeps to 6 V"),
+        (VoltageSweep(0.5, 4.0, 1e-3, 1e-3), (TEN_MINUTES,), "begins at 0.5 V, outside the run's"),
+        (VoltageSweep(1.5, 4.0, 0.0, 1e-3), (TEN_MINUTES,), "sweeps at 0 V/s"),
+        (VoltageSweep(2.0, 2.0, 1e-3, 1e-3), (TEN_MINUTES,), "to the same voltage"),
+        (VoltageSweep(2.0, 3.0, 1e-3, 0.0), (TEN_MINUTES,), "sets 0 A"),
+        (VoltageSweep(2.0, 3.0, 1e-3, math.nan), (TEN_MINUTES,), "sets nan A"),
+        (
+            ConstantCurrent(1e-4),
+            (EndCondition(Quantity.VOLTAGE_V, Comparison.AT_LEAST, 4.1, Then.LEAVE_LOOP),),
+            "leaves a loop when voltage_V >= 4.1, and there is no loop around it",
         ),
         (ConstantCurrent(1e-4), (until(Quantity.STEP_TIME_S, ">=", 0.0),), "above 0"),
         (ConstantCurrent(1e-4), (until(Quantity.STEP_TIME_S, ">=", math.inf),), "finite"),
@@ -268,7 +251,7 @@ def test_the_longest_duration_of_nested_loops_is_their_product() -> None:
         (
             ConstantCurrentConstantVoltage(1e-4, 4.1),
             (until(Quantity.CURRENT_A, "<=", 2e-4),),
-            "ends at 0.0002 A, which is not below its current of 0.0001 A",
+            "cannot end when current_A <= 0.0002: that is not below its current of 0.0001 A",
         ),
     ],
 )
@@ -363,7 +346,7 @@ def test_a_program_whose_steps_are_numbered_wrongly_is_refused() -> None:
 def test_every_reason_is_given_at_once() -> None:
     reasons = refusals(
         step(0, Rest()),
-        step(1, ConstantCurrent(1.0), TO_1V5),
+        step(1, ConstantCurrent(1.0), until(Quantity.VOLTAGE_V, ">=", 6.0)),
         limits=Limits(1.0, 9.0, -1e-2, 1e-2, 4e-4, 1e5),
     )
     assert len(reasons) == 4
@@ -391,14 +374,29 @@ def programs(draw: st.DrawFn) -> Program:
                 nodes.append(Loop(draw(st.integers(1, 4)), body(depth + 1)))
             else:
                 control, end = draw(controls)
-                nodes.append(step(index, control, end))
+                ends = [end]
+                if depth and draw(st.booleans()):
+                    ends.append(leaving(Quantity.VOLTAGE_V, "<=", 1.2))
+                nodes.append(step(index, control, *ends))
                 index += 1
         return tuple(nodes)
 
     return program(*body(0))
 
 
-def run_of_file(steps: tuple[FileStep, ...]) -> list[int]:
+class Leaves:
+    """Says of each visit in turn whether the step's own way out of its loop is taken."""
+
+    def __init__(self, taken: list[bool]) -> None:
+        self.taken = taken
+        self.visits = 0
+
+    def __call__(self, possible: bool) -> bool:
+        self.visits += 1
+        return possible and self.taken[self.visits % len(self.taken)]
+
+
+def run_of_file(steps: tuple[FileStep, ...], leaves: Leaves) -> list[int]:
     """The numbers of the steps that BTS enters, by what its manual calls a cycle."""
     entered = []
     passes: dict[int, int] = {}
@@ -415,32 +413,53 @@ def run_of_file(steps: tuple[FileStep, ...]) -> list[int]:
             passes[place] = 0
         else:
             entered.append(each.number)
+            if leaves(bool(each.conditions)):
+                place = each.conditions[0].jump - 1
+                for cycle in passes:
+                    if not (steps[cycle].start_step or 0) - 1 <= place <= cycle:
+                        passes[cycle] = 0
+                continue
         place += 1
     return entered
 
 
-def run_of_program(body: tuple[Node, ...]) -> list[int]:
+class LoopLeft(Exception):  # noqa: N818
+    """A way out of the innermost loop was taken."""
+
+
+def run_of_program(body: tuple[Node, ...], leaves: Leaves) -> list[int]:
     entered: list[int] = []
-    for node in body:
-        if isinstance(node, Step):
-            entered.append(node.index)
-        else:
-            entered += run_of_program(node.body) * node.count
+
+    def run(nodes: tuple[Node, ...]) -> None:
+        for node in nodes:
+            if isinstance(node, Step):
+                entered.append(node.index)
+                if leaves(any(end.then is Then.LEAVE_LOOP for end in node.ends)):
+                    raise LoopLeft
+            elif isinstance(node, Loop):
+                with contextlib.suppress(LoopLeft):
+                    for _ in range(node.count):
+                        run(node.body)
+
+    run(body)
     return entered
 
 
-@given(programs())
+@given(programs(), st.lists(st.booleans(), min_size=1, max_size=7))
 def test_the_file_enters_the_steps_that_the_program_enters_in_the_same_order(
-    source: Program,
+    source: Program, taken: list[bool]
 ) -> None:
     result = translate(source, CHANNEL)
-    entered = [result.step_of_number[number] for number in run_of_file(result.file.steps)]
-    assert entered == run_of_program(source.body)
+    steps = result.file.steps
+    for choices in ([False], taken):
+        entered = [result.step_of_number[number] for number in run_of_file(steps, Leaves(choices))]
+        assert entered == run_of_program(source.body, Leaves(choices))
     assert result.step_of_number == step_numbers(source)
     assert all(
         each.time_s is not None and 0 < each.time_s < math.inf
         for each in result.file.steps
         if each.type not in {StepType.CYCLE, StepType.END}
     )
-    times_s = [result.file.steps[number - 1].time_s for number in run_of_file(result.file.steps)]
+    whole = run_of_file(steps, Leaves([False]))
+    times_s = [steps[number - 1].time_s for number in whole]
     assert longest_duration_s(result.file) == pytest.approx(sum(time or 0 for time in times_s))

@@ -12,6 +12,7 @@ from linear_rack import Client, saved, step, step_file
 
 from labctl.drivers.neware_bts.stepfile import StepType
 from labctl.errors import ConfigError
+from labctl.simulators.cells import Anode, Faults
 from labctl.simulators.neware_bts.rack import RackConfig, changed, read_rack_config, serve_rack
 
 RACK = """
@@ -89,6 +90,105 @@ async def test_a_material_that_does_not_exist_is_reported_with_its_key(tmp_path:
     with pytest.raises(ConfigError, match=r"cells\[0\]\.spec.*unobtainium"):
         async with serve_rack(rack):
             pass
+
+
+EVERY_KIND_OF_CELL = """
+port = 0
+speed = "virtual"
+epoch_unix_s = 1800000000
+
+[[cells]]
+channel = "1-1"
+
+[cells.spec]
+name = "full"
+material = "HE-V"
+active_mass_g = 0.002
+seed = 3
+scatter = 0.5
+
+[cells.spec.anode]
+material = "HC"
+active_mass_g = 0.0016
+sodium_mAh_per_g = 20.0
+film_mAh_per_g = 40.0
+
+[cells.spec.faults]
+fade_per_cycle = 1e-4
+resistance_per_cycle = 1e-4
+short_ohm = 1e6
+contact_ohm = 5.0
+
+[[cells]]
+channel = "1-2"
+spec = {name = "hard carbon", material = "HC", active_mass_g = 0.0015, scatter = 0.0}
+
+[[cells]]
+channel = "2-8"
+spec = {name = "half", material = "NVP", active_mass_g = 0.002, faults = {contact_ohm = 20.0}}
+"""
+
+
+async def test_a_rack_holds_full_cells_hard_carbon_and_faulty_cells(tmp_path: Path) -> None:
+    rack = read_rack_config(written(tmp_path, EVERY_KIND_OF_CELL))
+    full, carbon, half = (item.spec for item in rack.cells)
+    assert full.anode == Anode(active_mass_g=0.0016, sodium_mAh_per_g=20.0, film_mAh_per_g=40.0)
+    assert full.faults == Faults(
+        fade_per_cycle=1e-4, resistance_per_cycle=1e-4, short_ohm=1e6, contact_ohm=5.0
+    )
+    assert (full.seed, full.scatter, carbon.anode, half.faults.contact_ohm) == (3, 0.5, None, 20.0)
+    sodiate = step_file(
+        step(1, StepType.CC_DISCHARGE, current_A=7.5e-5, stop_voltage_V=0.01, time_s=40_000.0),
+        step(2, StepType.CC_CHARGE, current_A=7.5e-5, stop_voltage_V=2.0, time_s=40_000.0),
+        every_s=300.0,
+    )
+    charge = step_file(
+        step(1, StepType.CC_CHARGE, current_A=2e-4, stop_voltage_V=4.0, time_s=20_000.0),
+        step(2, StepType.CC_DISCHARGE, current_A=2e-4, stop_voltage_V=1.5, time_s=20_000.0),
+        every_s=60.0,
+    )
+    async with serve_rack(rack) as served, await Client.to(served.port) as client:
+        first: dict[str, float] = {}
+        for at, file in (("1-1", charge), ("1-2", sodiate), ("2-8", charge)):
+            assert await client.start(saved(tmp_path, file, f"{at}.xml"), at) == "ok"
+            rows = await client.all_rows(at)
+            assert await client.status(at) == "finish"
+            assert {row["stepid"] for row in rows} == {"1", "2"}
+            last = [row for row in rows if row["stepid"] == "1"][-1]
+            first[at] = float(last["cap"])
+            volts = [float(row["volt"]) for row in rows]
+            assert min(volts) > -0.01
+            if at == "1-2":
+                assert float(last["volt"]) == pytest.approx(0.01, abs=2e-3)
+                assert max(volts) < 2.6
+            else:
+                assert max(volts) == pytest.approx(4.0, abs=2e-3)
+    assert 150 < first["1-2"] / 0.0015 * 1e3 < 450  # mAh/g of a first sodiation
+    assert first["1-1"] == pytest.approx(2.3e-4, rel=0.1)
+    assert first["2-8"] == pytest.approx(1.9e-4, rel=0.1)
+
+
+async def test_an_anode_that_cannot_be_is_reported_with_its_key(tmp_path: Path) -> None:
+    text = EVERY_KIND_OF_CELL.replace("sodium_mAh_per_g = 20.0", "sodium_mAh_per_g = 9e9")
+    with pytest.raises(ConfigError, match=r"cells\[0\]\.spec.*anode cannot hold"):
+        async with serve_rack(read_rack_config(written(tmp_path, text))):
+            pass
+    text = EVERY_KIND_OF_CELL.replace("active_mass_g = 0.0016", "active_mass_g = 0")
+    with pytest.raises(ConfigError, match=r"anode\.active_mass_g must be above 0"):
+        read_rack_config(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("scatter = 0.5", "scater = 0.5"),
+        ("film_mAh_per_g = 40.0", "flim_mAh_per_g = 40.0"),
+        ("contact_ohm = 5.0", "contact_ohms = 5.0"),
+    ],
+)
+def test_a_misspelt_key_of_a_cell_is_reported(tmp_path: Path, old: str, new: str) -> None:
+    with pytest.raises(ConfigError, match=new.split(" ", maxsplit=1)[0]):
+        read_rack_config(written(tmp_path, EVERY_KIND_OF_CELL.replace(old, new)))
 
 
 async def test_the_command_serves_a_real_cell_and_ends_cleanly(tmp_path: Path) -> None:

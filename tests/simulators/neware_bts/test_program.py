@@ -20,7 +20,8 @@ from labctl.drivers.neware_bts.stepfile import (
     write_step_file,
 )
 from labctl.simulators.neware_bts.instrument import range_for
-from labctl.simulators.neware_bts.program import Condition, Execution, Position
+from labctl.simulators.neware_bts.position import Condition, Position
+from labctl.simulators.neware_bts.program import Execution
 from labctl.simulators.neware_bts.rows import Rows, layers_of, rows_of
 from labctl.simulators.neware_bts.steps import full_scale_A, read_runnable, unrunnable
 
@@ -404,4 +405,5 @@ def test_a_step_runs_in_the_smallest_range_that_holds_its_current() -> None:
         0.1,
     ]
     assert range_for(0.11) is None
-    assert full_scale_A(step(1, StepType.REST, time_s=1.0)) == 0.0
+    rest = step(1, StepType.REST, time_s=1.0)
+    assert full_scale_A(rest, step_file(rest)) == 0.0

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from linear_rack import Client, LinearCell, download, key, linear_rack, on, saved, step, step_file
 
-from labctl.drivers.neware_bts.stepfile import Protection, StepType
+from labctl.drivers.neware_bts.stepfile import Condition, Protection, StepType
+from labctl.program import Comparison, Quantity
 from labctl.simulators.neware_bts import timeline
 
 CYCLES = step_file(
@@ -205,6 +206,68 @@ async def test_goto_leaves_the_step_and_enters_another(tmp_path: Path) -> None:
         assert await client.each("goto", 'goto step="99"') == "false"
         [row] = await client.rows(21, 1)
         assert (row["stepid"], row["testtime"], row["cap"]) == ("3", "0", "0")
+
+
+async def test_goto_inside_a_loop_keeps_its_passes_and_out_of_it_forgets_them(
+    tmp_path: Path,
+) -> None:
+    file = step_file(
+        step(1, StepType.REST, time_s=100.0),
+        step(2, StepType.REST, time_s=100.0),
+        step(3, StepType.CYCLE, start_step=1, cycle_count=3),
+        step(4, StepType.REST, time_s=50.0),
+        step(5, StepType.CYCLE, start_step=1, cycle_count=2),
+    )
+
+    def visits(rows: list[dict[str, str]]) -> list[str]:
+        return [row["stepid"] for row in rows if row["testtime"] == "0"]
+
+    async with linear_rack() as rack, await Client.to(rack.port) as client:
+        await client.start(saved(tmp_path, file))
+        await client.rows(1, 2)
+        assert await client.each("goto", 'goto step="2"') == "ok"
+        await client.rows(3, 2)
+        assert await client.each("goto", 'goto step="3"') == "ok"
+        await client.rows(5, 2)
+        assert await client.each("goto", 'goto step="4"') == "ok"
+        rows = await client.all_rows()
+    assert visits(rows) == ["1", "2", "1", "4", *["1", "2"] * 3, "4"]
+    assert [row["cycleid"] for row in rows if row["testtime"] == "0"][:4] == ["1", "1", "2", "2"]
+
+
+async def test_a_loop_left_by_its_condition_is_seen_over_the_wire(tmp_path: Path) -> None:
+    full = Condition(Quantity.VOLTAGE_V, Comparison.AT_LEAST, 3.05, 4)
+    file = step_file(
+        step(1, StepType.CC_CHARGE, current_A=1e-3, time_s=90.0, conditions=(full,)),
+        step(2, StepType.REST, time_s=5.0),
+        step(3, StepType.CYCLE, start_step=1, cycle_count=100),
+        step(4, StepType.CC_DISCHARGE, current_A=1e-3, time_s=20.0),
+    )
+    async with linear_rack() as rack, await Client.to(rack.port) as client:
+        await client.start(saved(tmp_path, file))
+        rows = await client.all_rows()
+        assert await client.status() == "finish"
+    assert [row["stepid"] for row in rows if row["testtime"] == "0"] == ["1", "2", "1", "4"]
+
+
+async def test_what_is_made_ahead_of_a_reader_is_neither_seen_nor_lost(tmp_path: Path) -> None:
+    path = saved(tmp_path, CYCLES)
+    async with linear_rack() as rack, await Client.to(rack.port) as client:
+        await client.start(path)
+        whole = await client.all_rows()
+    async with linear_rack() as rack, await Client.to(rack.port) as client:
+        await client.start(path)
+        await client.rows(1, 500)
+        rack.bench.channels[1, 1].read_ahead()
+        assert await client.extent() == (1, 500, False)
+        assert (await client.look())["step_id"] == whole[499]["stepid"]
+        assert await client.status() == "working"
+        assert await client.each("stop") == "ok"
+        assert await client.all_rows() == whole[:500]
+        assert await client.each("continue") == "ok"
+        rack.bench.channels[1, 1].read_ahead()
+        assert len(await client.all_rows()) == len(whole)
+        assert await client.status() == "finish"
 
 
 async def test_reset_goes_on_with_another_file_in_the_same_step(tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""How often a visit is sampled inside the instrument, and when its ends by time are. No I/O.
+
+A script samples at a fixed interval and looks at every limit and end at each sample, so the
+interval is what bounds how far a voltage runs past its end. It is a ten-thousandth of the shortest
+time that the visit can take (by its ends, and by the charge that a step may pass), within bounds.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from labctl.drivers.base import Task
+from labctl.drivers.palmsens.config import PalmSensConfig
+from labctl.program import ConstantCurrent, ConstantCurrentConstantVoltage, EndCondition, Quantity
+
+SAMPLES: Final = 10_000
+"""Of the longest stretch between two ends; at a steep end a cell moves some 10 times its window in
+that time, which is some mV a sample."""
+
+LONGEST_S: Final = 1e6
+_LADDER: Final = (1, 2, 5)
+_ROUNDING: Final = 1e-6
+
+
+def sample_ticks(task: Task, config: PalmSensConfig) -> int:
+    """The interval of a visit's samples, in the model's fastest samples: 1, 2, 5, 10, 20…"""
+    tick_s = config.kind.fastest_sample_s
+    longest_s = min(
+        _span_s(task) / SAMPLES,
+        config.slowest_sample_s,
+        task.step.record.every_s,
+    )
+    ticks = max(1, math.floor(longest_s / tick_s * (1 + _ROUNDING)))
+    decade = int(10 ** math.floor(math.log10(ticks)))
+    return max(step * decade for step in _LADDER if step * decade <= ticks)
+
+
+def end_ticks(end: EndCondition, task: Task, tick_s: float) -> int:
+    """After how many ticks an end by time holds; late by at most one tick.
+
+    What an interrupted visit had before is added by others, and a sum may come out a hair short:
+    then it is one tick later.
+    """
+    left = (end.value - task.done_s) / tick_s
+    return max(1, math.ceil(left * (1 - 1e-12)) + (1 if task.done_s > 0 else 0))
+
+
+def time_left_s(task: Task) -> float:
+    """How long the visit can take at the most, by its ends; bounded where it has none."""
+    times_s = [
+        end.value - task.done_s for end in task.step.ends if end.quantity is Quantity.STEP_TIME_S
+    ]
+    return max(0.0, min([*times_s, task.limits.duration_max_s, LONGEST_S]))
+
+
+def _span_s(task: Task) -> float:
+    span_s = time_left_s(task)
+    if isinstance(task.step.control, ConstantCurrent | ConstantCurrentConstantVoltage):
+        charge_As = 3600.0 * task.limits.step_charge_max_Ah
+        span_s = min(span_s, charge_As / abs(task.step.control.current_A))
+    return span_s

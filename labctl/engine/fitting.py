@@ -1,0 +1,38 @@
+"""Whether a program fits an instrument, and what of it the instrument runs by itself. Pure."""
+
+from __future__ import annotations
+
+from labctl.drivers.base import Sequencer, Source, is_source
+from labctl.engine.refusing import refusals_of_host
+from labctl.engine.segments import stretches
+from labctl.program import Program
+
+
+def refusals_of(program: Program, driver: Sequencer | Source, *, chamber: bool) -> tuple[str, ...]:
+    """Why ``driver`` cannot run ``program``, one sentence each, none twice; empty if it can.
+
+    A sequencer is asked about every stretch that it would run in one go, a source about the whole.
+    ``chamber`` says whether the cells are in one.
+    """
+    found = list(
+        refusals_of_host(program, driver.capabilities, source=is_source(driver), chamber=chamber)
+    )
+    if is_source(driver):
+        found += driver.refusals(program)
+    else:
+        for stretch in stretches(program, driver.capabilities):
+            found += driver.refusals(stretch.program)
+    return tuple(dict.fromkeys(found))
+
+
+def stretches_told(program: Program, driver: Sequencer | Source) -> tuple[str, ...]:
+    """What runs where, for a person who plans."""
+    if is_source(driver):
+        return ("every step is made from this computer, with its limits in the instrument",)
+    told = []
+    for stretch in stretches(program, driver.capabilities):
+        first, last = min(stretch.steps) + 1, max(stretch.steps) + 1
+        which = f"step {first}" if first == last else f"steps {first} to {last}"
+        visits = stretch.program.visit_count
+        told.append(f"{which} run in the instrument in one go ({visits} visits)")
+    return tuple(told)

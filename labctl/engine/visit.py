@@ -1,0 +1,246 @@
+"""One visit that is made from here: where the run stands by every reading of it, kept or not.
+
+Readings are put in their place as they come; the journal follows a little later. No instrument is
+known here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from labctl.drivers.base import Capabilities, Looked, Task
+from labctl.engine.ends import condition_that_ended, holds
+from labctl.engine.hoststeps import is_hosts
+from labctl.engine.placement import Place, place_in_visit
+from labctl.engine.sampling import Sampled, last_record, sample
+from labctl.engine.walk import Walk
+from labctl.errors import InstrumentError
+from labctl.model import Readings, Records, join_records
+from labctl.program import (
+    Comparison,
+    Control,
+    EndCondition,
+    Impedance,
+    Limits,
+    Program,
+    Quantity,
+    RecordRule,
+    Rest,
+    Signal,
+    Step,
+    VoltageSweep,
+    limits_of_step,
+)
+from labctl.stream.events import Event, GapRecorded
+
+_SIGNAL_RESTS_S = 60.0
+_DONE_BEFORE = frozenset(
+    {
+        Quantity.STEP_TIME_S,
+        Quantity.STEP_CHARGE_AH,
+        Quantity.STEP_ENERGY_WH,
+        Quantity.RUN_CHARGE_AH,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a look came to. Either end of a visit, or neither.
+
+    end: the condition that ended it. limit: what was passed, '' if nothing was.
+    """
+
+    end: EndCondition | None = None
+    limit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unkept:
+    """What the journal does not have yet, and where the run stands with it."""
+
+    place: Place
+    records: Records
+    events: tuple[Event, ...]
+
+
+class Visit:
+    """``place`` is where the run stands when the visit is begun, or taken up again."""
+
+    def __init__(
+        self,
+        program: Program,
+        walk: Walk,
+        place: Place,
+        capabilities: Capabilities,
+        unix_time_s: float,
+    ) -> None:
+        self.step = walk.step(place.position)
+        self.place = place
+        self.limits = limits_of_step(program, self.step)
+        self.hosts = is_hosts(self.step.control)
+        self.recorded_unix_s = unix_time_s
+        """When the last record was made, by the clock of the run."""
+        self._duration_max_s = program.limits.duration_max_s
+        self._walk = walk
+        self._capabilities = capabilities
+        self._sampled = Sampled(
+            done_s=place.resumed_s,
+            done_Ah=place.resumed_Ah,
+            done_Wh=place.resumed_Wh,
+            run_charge_Ah=place.charge_Ah,
+        )
+        self._index = 0
+        self._latest = Readings()
+        self._blocks: list[Records] = []
+        self._events: list[Event] = []
+        self.task = self._as_task(place)
+
+    @property
+    def step_time_s(self) -> float:
+        """Of the last reading, kept or not."""
+        return self._sampled.step_time_s
+
+    @property
+    def unkept(self) -> int:
+        """How many records, and events, the journal does not have yet."""
+        return sum(map(len, self._blocks)) + len(self._events)
+
+    def take(self, looked: Looked, unix_time_s: float) -> Verdict:
+        """Put what a source said in its place.
+
+        Raises:
+            InstrumentError: it says something that no reading can be; nothing was taken.
+        """
+        readings = self._fresh(looked.readings)
+        missing = int(readings.onboard_index[0]) - self._index - 1 if len(readings) else 0
+        sampled, recorded, end, limit = sample(
+            self._judged, self.limits, self._capabilities, self._sampled, readings
+        )
+        placed = place_in_visit(
+            self._walk, self.place, recorded, spectra=looked.spectra, unix_time_s=unix_time_s
+        )
+        if missing:
+            self._note_gap(missing, unix_time_s)
+        self._sampled = sampled
+        self.place = _interrupted(placed.place) if missing else placed.place
+        self._keep_for_later(placed.records, placed.events)
+        if len(placed.records):
+            self.recorded_unix_s = unix_time_s
+        if len(readings):
+            self._latest, self._index = readings, int(readings.onboard_index[-1])
+        if not limit and self._test_time_s() > self._duration_max_s:
+            limit = f"the run has lasted longer than its limit of {self._duration_max_s:g} s"
+        return Verdict(None if limit else end, limit)
+
+    def complete(self) -> None:
+        """The last reading is a record, whatever the record rule says: nothing comes after it."""
+        last = last_record(self._sampled, self._latest)
+        self._latest = Readings()
+        if len(last):
+            placed = place_in_visit(self._walk, self.place, last)
+            self.place = placed.place
+            self._keep_for_later(placed.records, placed.events)
+
+    def own_end(self) -> tuple[EndCondition | None, str]:
+        """How a visit ended that its instrument says is over: by a condition, or ``complete``;
+        '' where neither explains it."""
+        end = condition_that_ended(self.step, self.place)
+        whole = isinstance(self.step.control, VoltageSweep | Impedance)
+        return end, "complete" if end is None and whole else ""
+
+    def take_unkept(self) -> Unkept:
+        """Hand over what the journal does not have yet."""
+        records = join_records(self._blocks) if self._blocks else Records()
+        unkept = Unkept(self.place, records, tuple(self._events))
+        self._blocks, self._events = [], []
+        return unkept
+
+    def put_back(self, unkept: Unkept) -> None:
+        """The journal would not have it."""
+        self._blocks = [unkept.records, *self._blocks] if len(unkept.records) else self._blocks
+        self._events = [*unkept.events, *self._events]
+
+    @property
+    def _judged(self) -> Step:
+        """The step as its readings are judged: a marker's end is that it was told."""
+        if isinstance(self.step.control, Signal):
+            return msgspec.structs.replace(self.step, ends=())
+        return self.step
+
+    def _as_task(self, place: Place) -> Task:
+        step = self.step
+        if self.hosts:
+            step = resting(step)
+        begun_before = place.seq + 1 > place.visit_first_seq
+        if isinstance(step.control, VoltageSweep) and begun_before:
+            control = msgspec.structs.replace(step.control, from_V=place.voltage_V)
+            step = msgspec.structs.replace(step, control=control)
+        return Task(
+            step=step,
+            limits=self.limits,
+            tag=f"{place.run}.{place.visit}",
+            done_s=place.resumed_s,
+            done_Ah=place.resumed_Ah,
+        )
+
+    def _fresh(self, readings: Readings) -> Readings:
+        for name in ("step_time_s", "voltage_V", "current_A"):
+            if not np.isfinite(getattr(readings, name)).all():
+                raise InstrumentError(
+                    f"in step {self.step.index + 1} of run {self.place.run}, {name} of a reading "
+                    "is not a finite number"
+                )
+        fresh = int(np.searchsorted(readings.onboard_index, self._index, side="right"))
+        return readings[fresh:]
+
+    def _note_gap(self, missing: int, unix_time_s: float) -> None:
+        self._events.append(
+            GapRecorded(
+                run=self.place.run,
+                after_seq=self.place.seq,
+                reason=f"the instrument no longer has {missing} of its readings",
+                unix_time_s=unix_time_s,
+            )
+        )
+
+    def _keep_for_later(self, records: Records, events: tuple[Event, ...]) -> None:
+        if len(records):
+            self._blocks.append(records)
+        self._events += events
+
+    def _test_time_s(self) -> float:
+        return self.place.visit_start_test_time_s + self._sampled.step_time_s
+
+
+def _interrupted(place: Place) -> Place:
+    inside = place.cycle_interrupted or place.position.cycle > 0
+    return msgspec.structs.replace(place, cycle_interrupted=inside)
+
+
+def passes_current(control: Control) -> bool:
+    """Whether current is meant to flow in a step."""
+    return not (isinstance(control, Rest) or is_hosts(control))
+
+
+def resting(step: Step) -> Step:
+    """A step of the host as its instrument sees it: open circuit, for as long as it takes."""
+    times = tuple(end for end in step.ends if end.quantity is Quantity.STEP_TIME_S and end.value)
+    if not times:
+        times = (EndCondition(Quantity.STEP_TIME_S, Comparison.AT_LEAST, _SIGNAL_RESTS_S),)
+    return Step(step.index, step.label, Rest(), times, RecordRule(every_s=step.record.every_s))
+
+
+def done_before(step: Step, place: Place) -> EndCondition | None:
+    """The end that an interrupted visit had come to already, by what it had counted."""
+    counted = (end for end in step.ends if end.quantity in _DONE_BEFORE)
+    return next((end for end in counted if holds(end, place, exactly=True)), None)
+
+
+def open_circuit_task(step: Step, limits: Limits) -> Task:
+    """A look at the open-circuit voltage of a cell before ``step`` goes on."""
+    rest = resting(msgspec.structs.replace(step, label="open circuit", ends=()))
+    return Task(step=rest, limits=limits, tag="")

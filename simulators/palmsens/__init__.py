@@ -1,0 +1,1 @@
+"""A simulated PalmSens potentiostat: MethodSCRIPT over a serial port or TCP."""

@@ -1,0 +1,16 @@
+"""``source_meter.py`` beside this file is importable in these tests by that name."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+_spec = importlib.util.spec_from_file_location(
+    "source_meter", Path(__file__).with_name("source_meter.py")
+)
+assert _spec is not None
+assert _spec.loader is not None
+_module = importlib.util.module_from_spec(_spec)
+sys.modules["source_meter"] = _module
+_spec.loader.exec_module(_module)
