@@ -100,6 +100,7 @@ class _Checker:
         self._bench = _nominal_bench()
 
     def walk(self, nodes: tuple[WrittenNode, ...], before: _Before) -> None:
+        """Look at every condition of a list of steps."""
         for node in nodes:
             match node:
                 case WrittenBranch():

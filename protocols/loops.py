@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 def read_loop(
     reader: StepReader, word: Text, item: Mapping, scope: Scope, around: Around
 ) -> WrittenNode | None:
+    """A cycle, a repeat or a for; None with what is wrong noted."""
     if word.value == "for" and item.get("in") is None and item.get("do") is None:
         value = item.get("for")
         written = value.value if isinstance(value, Text) else "10 min"
@@ -157,6 +158,7 @@ def _read_for(
 def read_branch(
     reader: StepReader, word: Text, item: Mapping, scope: Scope, around: Around
 ) -> WrittenBranch | None:
+    """An 'if' with its lists of steps; None with what is wrong noted."""
     head = reader.head(item, scope)
     fields: Any = None
     if head is not None:
@@ -174,6 +176,7 @@ def read_branch(
 def read_way_out(
     reader: StepReader, word: Text, item: Mapping, scope: Scope, around: Around
 ) -> WrittenLeave | WrittenStop | None:
+    """A 'leave' or a 'stop'; None with what is wrong noted."""
     head = reader.head(item, scope)
     fields: Any = None
     if head is not None:
@@ -205,6 +208,7 @@ def read_way_out(
 def read_include(
     reader: StepReader, word: Text, item: Mapping, scope: Scope, around: Around
 ) -> WrittenInclude | None:
+    """All the steps of another recipe; None with what is wrong noted."""
     for key, _ in item.entries:
         if key.value not in {"recipe", "with"}:
             reader.problems.add(

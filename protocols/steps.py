@@ -205,6 +205,7 @@ class StepReader:
     def body(
         self, item: Mapping, key: str, scope: Scope, around: Around
     ) -> tuple[WrittenNode, ...]:
+        """The steps under ``key``; none if it is not written."""
         node = item.get(key)
         return () if node is None else self.steps(node, key_of(item, key), scope, around)
 

@@ -16,11 +16,11 @@ from labctl.engine.place import Place
 from labctl.engine.run import Charter, Checkpoint
 from labctl.engine.runner import Pace, Runner
 from labctl.engine.states import RunState
-from labctl.errors import JournalError
+from labctl.errors import InstrumentError, JournalError, LinkError
 from labctl.model import Records, join_records
 from labctl.program import Program
 from labctl.stream.batches import SamplesBatch, decode_batch
-from labctl.stream.events import Event
+from labctl.stream.events import Event, MarkerSet
 
 PROGRAM = three_cycles()
 WALL_SPEED = 100.0
@@ -87,6 +87,7 @@ class LabClock(VirtualClock):
     def __init__(self) -> None:
         super().__init__(0.0)
         self._busy = 0
+        self._idle = asyncio.Event()
 
     def waits_for(self, journal: Journal) -> None:
         """Time stands while ``journal`` writes."""
@@ -94,18 +95,21 @@ class LabClock(VirtualClock):
 
         async def watched(entry: Entry) -> None:
             self._busy += 1
+            self._idle.clear()
             try:
                 await commit(entry)
             finally:
                 self._busy -= 1
+                if not self._busy:
+                    self._idle.set()
 
         journal.commit = watched  # type: ignore[method-assign]
 
     async def sleep(self, duration_s: float) -> None:
         for _ in range(5):
             await asyncio.sleep(0)
-        while self._busy:
-            await asyncio.sleep(0)
+        if self._busy:
+            await self._idle.wait()
         await super().sleep(duration_s)
 
 
@@ -169,3 +173,43 @@ async def at_work(runner: Runner) -> AsyncIterator[asyncio.Task[None]]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+class PaperLab:
+    """A laboratory around an instrument: its chamber creeps by ``speed_K_per_s`` to what is set.
+
+    chamber_down: it does not answer. chamber: there is one.
+    """
+
+    def __init__(self, clock: Clock, *, speed_K_per_s: float = 0.01) -> None:
+        self.clock = clock
+        self.speed_K_per_s = speed_K_per_s
+        self.chamber = True
+        self.chamber_down = False
+        self.chamber_refuses = ""
+        self.set_to_degC: list[float] = []
+        self.markers: list[tuple[MarkerSet, int]] = []
+        self._from_degC, self._to_degC, self._since_s = 20.0, 20.0, 0.0
+
+    @property
+    def now_degC(self) -> float:
+        moved_K = self.speed_K_per_s * (self.clock.monotonic_s() - self._since_s)
+        away_K = self._to_degC - self._from_degC
+        return self._from_degC + max(-moved_K, min(moved_K, away_K))
+
+    async def set_temperature(self, temperature_degC: float) -> None:
+        if self.chamber_down:
+            raise LinkError("the chamber's cable is out")
+        if self.chamber_refuses:
+            raise InstrumentError(self.chamber_refuses)
+        self._from_degC, self._since_s = self.now_degC, self.clock.monotonic_s()
+        self._to_degC = temperature_degC
+        self.set_to_degC.append(temperature_degC)
+
+    async def temperature(self) -> float | None:
+        if self.chamber_down:
+            raise LinkError("the chamber's cable is out")
+        return self.now_degC if self.chamber else None
+
+    def publish_marker(self, marker: MarkerSet, visit: int) -> None:
+        self.markers.append((marker, visit))

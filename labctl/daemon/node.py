@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
-from labctl.clock import Clock, RealClock, clock_from_speed, first_of
+from labctl.clock import Clock, RealClock, VirtualClock, clock_from_speed, first_of
 from labctl.daemon.host import Host
 from labctl.daemon.turns import Waiting, waits_for
 from labctl.drivers import build_driver
@@ -281,7 +281,10 @@ class Node:
             driver,
             self.journal,
             self.clock if instrument is None else instrument.clock,
-            pace=Pace(poll_s=self.settings.node.poll_s),
+            pace=Pace(
+                poll_s=self.settings.node.poll_s,
+                outside_in_real_time=isinstance(self.clock, VirtualClock),
+            ),
             viewer=self._show,
             wall=self._wall,
             host=Host(self, charter.instrument),

@@ -26,6 +26,8 @@ class Pace:
     longest_gap_s: a run on a source that nobody looked after for longer waits for a person.
     keep_every_s, keep_most: readings of a source are journalled at least as often, by real time,
         and at least so many together.
+    outside_in_real_time: a step that waits for a person or another program waits in real time and
+        takes none of the run's; for a clock that is moved on by whoever waits.
     slow_journal_s: if keeping a transition takes longer, by real time, the output goes off.
     """
 
@@ -35,6 +37,7 @@ class Pace:
     keep_every_s: float = 1.0
     keep_most: int = 500
     slow_journal_s: float = 2.0
+    outside_in_real_time: bool = False
 
 
 DEFAULT_PACE: Final = Pace()

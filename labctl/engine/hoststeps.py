@@ -85,6 +85,15 @@ class HostStep:
                 pass
         return max(0.0, min(waits_s))
 
+    @property
+    def waits_outside(self) -> bool:
+        """Whether it waits for a person or another program, who live in real time."""
+        match self._step.control:
+            case Wait(signal=signal, prompt=prompt):
+                return bool(signal or prompt)
+            case _:
+                return False
+
     def _heard(self, wait: Wait) -> str:
         given = {signal.name for signal in self._bench.record.checkpoint.signals}
         if (wait.signal and wait.signal in given) or (wait.prompt and CONFIRM in given):

@@ -24,7 +24,6 @@ from labctl.errors import InstrumentError
 from labctl.model import FloatColumn, Readings
 from labctl.program import Comparison, EndCondition, Limits, Quantity, Step
 
-_TIME_SLACK_S: Final = 1e-6
 _SLACK: Final = 1e-9
 """Sums of tenths are not whole to the last bit: no reading more is waited for because of that."""
 
@@ -122,7 +121,7 @@ class _Columns:
             case Quantity.CURRENT_A:
                 return np.abs(self.current_A)
             case Quantity.STEP_TIME_S:
-                return state.done_s + self.time_s + _TIME_SLACK_S
+                return state.done_s + self.time_s
             case Quantity.STEP_CHARGE_AH:
                 return np.abs(state.done_Ah + self.charge_Ah)
             case Quantity.STEP_ENERGY_WH:

@@ -162,7 +162,7 @@ class _Cut:
         *,
         begins: bool,
     ) -> bool:
-        """Whether a stretch begins at the end of ``body``; ``begins`` says the same of its start."""
+        """Whether a stretch begins at the end of ``body``; ``begins``: one does at its start."""
         for node in body:
             match node:
                 case Step():

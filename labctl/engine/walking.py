@@ -187,6 +187,9 @@ class Walking:
             wait_s = period_s
             if host is not None and (period_s or not self._drives):
                 wait_s = max(period_s, host.wait_s(visit.step_time_s))
+            if host is not None and host.waits_outside and self._bench.pace.outside_in_real_time:
+                await self._bench.waiting.pause(self._bench.wall, wait_s)
+                continue
             now_s = self._bench.clock.monotonic_s()
             due_s = max(due_s + wait_s, now_s)
             await self._bench.waiting.pause(self._bench.clock, due_s - now_s)

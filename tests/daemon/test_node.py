@@ -18,7 +18,10 @@ from labctl.control import (
     Done,
     GetStatus,
     RegisterCell,
+    ReleaseRun,
     Request,
+    SendSignal,
+    SkipStep,
     StartRun,
     Status,
     StopRun,
@@ -30,7 +33,7 @@ from labctl.daemon.status import MOST_ENDED_RUNS, status_of
 from labctl.drivers import DRIVERS
 from labctl.engine.journal import Entry
 from labctl.engine.states import RunState
-from labctl.errors import CommandError, JournalError
+from labctl.errors import CommandError, JournalError, RecipeError
 from labctl.model import Cell
 from labctl.settings import Settings, load_settings
 
@@ -287,3 +290,158 @@ async def test_status_is_answered_as_it_travels(tmp_path: Path) -> None:
         command = Command(id="1", expires_unix_s=9e9, request=GetStatus())
         status = await Commands(node).obey(command, "anna")
         assert msgspec.json.decode(msgspec.json.encode(status), type=Status) == status
+
+
+WAITS = """
+recipe: In step
+steps:
+  - wait: {for signal: go, at_most: 1 h, then: stop}
+  - signal: begins
+  - charge: {at: 0.5C, until: 4.0 V}
+"""
+
+
+async def ask_for(node: Node, recipe: str, **more: object) -> str:
+    await until(node.instruments["rack"].ready.is_set)
+    wanted = {"cell": "a", "channel": "1", "instrument": "rack", "recipe_file": "r", **more}
+    return (await tell(node, StartRun(recipe_text=recipe, **wanted))).run  # type: ignore[arg-type]
+
+
+async def register(node: Node, *names: str) -> None:
+    for name in names:
+        cell = Cell(
+            name=name,
+            material="HE-V",
+            active_mass_g=2e-2,
+            one_C_mA_per_g=100.0,
+            safe_voltage_min_V=1.0,
+            safe_voltage_max_V=4.5,
+        )
+        await tell(node, RegisterCell(cell=cell))
+
+
+async def test_in_virtual_time_a_run_waits_for_people_and_takes_no_time(tmp_path: Path) -> None:
+    async with at_work(settings_in(tmp_path, "rack")) as node:
+        await register(node, "a")
+        run = await ask_for(node, WAITS)
+        runner = node.runners[run]
+        await until(lambda: "'go'" in runner.waits_for)
+        [status] = (await status_of(node)).runs
+        assert "waits for the signal 'go'" in status.waits_for
+        assert runner.checkpoint.place.test_time_s == 0.0
+        done = await tell(node, SendSignal(name="go"))
+        assert run in done.message
+        await until(lambda: runner.checkpoint.state is RunState.COMPLETED)
+
+
+async def test_a_signal_that_nobody_can_hear_is_kept_all_the_same(tmp_path: Path) -> None:
+    async with at_work(settings_in(tmp_path, "rack")) as node:
+        assert "no run goes on" in (await tell(node, SendSignal(name="go"))).message
+
+
+async def test_a_queued_run_begins_when_the_one_before_has_run_to_its_end(tmp_path: Path) -> None:
+    async with at_work(settings_in(tmp_path, "rack")) as node:
+        await register(node, "a")
+        first = await ask_for(node, WAITS)
+        with pytest.raises(CommandError, match="start with --queue"):
+            await ask_for(node, RECIPE)
+        second = await ask_for(node, RECIPE, queue=True)
+        await until(lambda: bool(node.runners[first].waits_for))
+        statuses = {each.run: each for each in (await status_of(node)).runs}
+        assert f"waits for run {first}" in statuses[second].waits_for
+        assert node.runners[second].checkpoint.state is RunState.CREATED
+        await tell(node, SendSignal(name="go", run=first))
+        await until(lambda: node.runners[second].checkpoint.state is RunState.COMPLETED)
+
+
+async def test_behind_a_run_that_was_stopped_somebody_looks_first(tmp_path: Path) -> None:
+    async with at_work(settings_in(tmp_path, "rack")) as node:
+        await register(node, "a")
+        first = await ask_for(node, WAITS)
+        second = await ask_for(node, RECIPE, queue=True)
+        await until(lambda: bool(node.runners[first].waits_for))
+        await tell(node, StopRun(run=first))
+        await until(lambda: node.runners[first].checkpoint.state is RunState.STOPPED)
+        waiting = node.waiting(node.runners[second])
+        assert waiting is not None
+        assert "release this run or stop it" in waiting.why
+        await tell(node, ReleaseRun(run=second, reason="the cell is fine"))
+        await until(lambda: node.runners[second].checkpoint.state is RunState.COMPLETED)
+
+
+async def test_a_queued_run_can_be_stopped_before_it_begins(tmp_path: Path) -> None:
+    async with at_work(settings_in(tmp_path, "rack")) as node:
+        await register(node, "a")
+        first = await ask_for(node, WAITS)
+        second = await ask_for(node, RECIPE, queue=True)
+        third = await ask_for(node, RECIPE, queue=True)
+        await tell(node, StopRun(run=second))
+        assert node.runners[second].checkpoint.state is RunState.STOPPED
+        await until(lambda: bool(node.runners[first].waits_for))
+        await tell(node, SendSignal(name="go", run=first))
+        await until(lambda: node.runners[first].checkpoint.state is RunState.COMPLETED)
+        await until(lambda: "release" in getattr(node.waiting(node.runners[third]), "why", ""))
+
+
+async def test_a_queue_survives_a_restart(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, "rack")
+    async with at_work(settings) as node:
+        await register(node, "a")
+        first = await ask_for(node, WAITS)
+        second = await ask_for(node, RECIPE, queue=True)
+        await until(lambda: bool(node.runners[first].waits_for))
+        tests = PaperDriver.made["rack"].tests
+    async with open_node(settings) as node:
+        PaperDriver.made["rack"].tests = tests
+        working = asyncio.create_task(node.work())
+        await until(lambda: bool(node.runners[first].waits_for))
+        assert node.runners[second].checkpoint.state is RunState.CREATED
+        await tell(node, SendSignal(name="go", run=first))
+        await until(lambda: node.runners[second].checkpoint.state is RunState.COMPLETED)
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_a_run_begins_no_sooner_than_it_was_asked_to(tmp_path: Path) -> None:
+    async with at_work(settings_in(tmp_path, "rack")) as node:
+        await register(node, "a")
+        at_unix_s = node.clock.unix_time_s() + 7200.0
+        run = await ask_for(node, RECIPE, not_before_unix_s=at_unix_s)
+        await until(lambda: node.runners[run].checkpoint.state is RunState.COMPLETED)
+        assert node.clock.unix_time_s() >= at_unix_s
+
+
+async def test_what_the_site_does_not_allow_no_recipe_may(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, "rack")
+    with (tmp_path / "labctl.toml").open("a") as file:
+        file.write("[limits]\nvoltage_max_V = 3.9\n")
+    async with at_work(load_settings(tmp_path / "labctl.toml")) as node:
+        assert settings.node.name == "lab"
+        await register(node, "a")
+        with pytest.raises(RecipeError, match="the limits of the site"):
+            await ask_for(node, RECIPE)
+
+
+async def test_a_prompt_is_confirmed_to_one_run_while_it_asks(tmp_path: Path) -> None:
+    recipe = WAITS.replace("for signal: go", "for operator: The box is closed")
+    async with at_work(settings_in(tmp_path, "rack")) as node:
+        await register(node, "a")
+        run = await ask_for(node, recipe)
+        await until(lambda: "The box is closed" in node.runners[run].waits_for)
+        with pytest.raises(CommandError, match="say which run"):
+            await tell(node, SendSignal(name="confirm"))
+        await tell(node, SendSignal(name="confirm", run=run))
+        await until(lambda: node.runners[run].checkpoint.state is RunState.COMPLETED)
+        with pytest.raises(CommandError):
+            await tell(node, SendSignal(name="confirm", run=run))
+
+
+async def test_a_step_that_is_not_the_present_one_is_not_skipped(tmp_path: Path) -> None:
+    async with at_work(settings_in(tmp_path, "rack")) as node:
+        await register(node, "a")
+        run = await ask_for(node, WAITS)
+        await until(lambda: bool(node.runners[run].waits_for))
+        with pytest.raises(CommandError, match="is in step 1"):
+            await tell(node, SkipStep(run=run, step=3))
+        await tell(node, SkipStep(run=run, step=1))
+        await until(lambda: node.runners[run].checkpoint.state is RunState.COMPLETED)

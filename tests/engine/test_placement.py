@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from paper_cycler import discharge, readings_of, three_cycles
 
@@ -90,6 +90,7 @@ def test_a_run_that_is_stopped_in_a_cycle_leaves_it_incomplete() -> None:
     assert (step.ended_by, cycle.complete) == ("stop", False)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, len(READINGS)), max_size=12))
 def test_how_the_readings_are_cut_into_answers_leaves_no_trace(cuts: list[int]) -> None:
     whole = placed_whole()
@@ -100,6 +101,7 @@ def test_how_the_readings_are_cut_into_answers_leaves_no_trace(cuts: list[int]) 
     assert place == whole.place
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, len(READINGS)), max_size=12))
 def test_without_counters_the_integral_is_the_same_however_it_is_cut(cuts: list[int]) -> None:
     nothing = np.full(len(READINGS), math.nan)
@@ -112,6 +114,7 @@ def test_without_counters_the_integral_is_the_same_however_it_is_cut(cuts: list[
     assert records.charge_Ah == pytest.approx(placed_whole().records.charge_Ah, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(READINGS)), st.integers(0, len(READINGS)))
 def test_readings_that_are_here_already_are_dropped(known: int, again_from: int) -> None:
     before = place_readings(WALK, Place(run="r"), READINGS[:known])
@@ -159,6 +162,7 @@ def test_a_step_that_no_end_condition_explains_is_said_to_be_unknown() -> None:
     assert discharge(2).ends
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, len(READINGS)), max_size=12), st.sets(st.integers(0, 300)))
 def test_a_counter_that_is_missing_here_and_there_leaves_no_trace_of_the_cuts(
     cuts: list[int], missing: set[int]

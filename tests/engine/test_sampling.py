@@ -9,7 +9,7 @@ import math
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labctl.drivers.base import Capabilities, CurrentRange, Failsafe
@@ -242,6 +242,7 @@ class Sampling:
 _STATES = st.sampled_from([Sampled(), Sampled(done_s=5.0, done_Ah=1e-7, run_charge_Ah=2e-7)])
 
 
+@settings(deadline=None)
 @given(
     _blocks(),
     st.lists(_ENDS, max_size=3),
@@ -261,6 +262,7 @@ def test_how_samples_are_cut_into_looks_leaves_no_trace(
     assert msgspec.msgpack.encode(in_parts.state) == msgspec.msgpack.encode(at_once.state)
 
 
+@settings(deadline=None)
 @given(_blocks(), st.lists(_ENDS, min_size=1, max_size=3), _RULES)
 def test_an_end_or_a_limit_acts_at_the_first_reading_that_shows_it(
     whole: Readings, ends: list[EndCondition], rule: RecordRule
@@ -315,6 +317,7 @@ def _with_slope(step: Step, whole: Readings, row: int, state: Sampled) -> Sample
     return msgspec.structs.replace(state, slope_V_per_s=slopes((), rows, window_s)[1][-1])
 
 
+@settings(deadline=None)
 @given(_blocks(), _RULES)
 def test_records_carry_the_charge_of_every_sample_and_are_as_close_as_the_rule_says(
     whole: Readings, rule: RecordRule

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from paper_programs import program_of, programs
 
@@ -226,6 +226,7 @@ def end_of(step: Step, choices: list[int], visit: int) -> int:
 CHOICES = st.lists(st.integers(0, 1), min_size=1, max_size=20)
 
 
+@settings(deadline=None)
 @given(programs(), CHOICES, st.booleans())
 def test_stretch_by_stretch_the_same_steps_come_whatever_ends_them(
     program: Program, choices: list[int], leaves_loops: bool
@@ -254,6 +255,7 @@ def test_stretch_by_stretch_the_same_steps_come_whatever_ends_them(
             position = walk.after(position, Facts(end=step.ends[chosen])).position
 
 
+@settings(deadline=None)
 @given(programs(results=False), CHOICES)
 def test_a_stretch_ends_only_where_the_host_has_to_act(
     program: Program, choices: list[int]
@@ -287,6 +289,7 @@ def test_a_stretch_ends_only_where_the_host_has_to_act(
         )
 
 
+@settings(deadline=None)
 @given(programs())
 def test_what_may_come_is_known_beforehand(program: Program) -> None:
     known = {index for each in stretches(program, can(leaves_loops=True)) for index in each.steps}

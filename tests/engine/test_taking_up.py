@@ -111,7 +111,7 @@ async def test_a_killed_run_goes_off_first_and_makes_what_is_left_of_its_step(
     assert [(cycle.cycle, cycle.interrupted) for cycle in cycles] == [(1, True), (2, False)]
     [gap] = gaps(events)
     assert gap.after_seq == done.seq
-    assert "20 s" in gap.reason
+    assert "for 140 s" in gap.reason
     resumed = next(t for t in source.tasks if t.done_s and t.step.label == "charge")
     assert (resumed.done_s, resumed.done_Ah) == (done.step_time_s, pytest.approx(done.charge_Ah))
     charged_Ah = records.charge_Ah[records.visit == 1]
@@ -130,7 +130,7 @@ async def test_nothing_is_integrated_over_a_gap(
     await to_its_end(runner)
     records, _ = await kept(journal)
     missed_Ah = 2e-3 - records.charge_Ah[-1]
-    assert missed_Ah == pytest.approx(600e-3 / 3600.0, abs=2 * SAMPLE_AH)
+    assert missed_Ah == pytest.approx(720e-3 / 3600.0, rel=1e-3)
     after = records.charge_Ah > before_Ah
     assert records.voltage_V[after][0] > measured_V + 0.15
 
@@ -155,8 +155,7 @@ async def test_a_rest_whose_time_is_over_when_the_run_goes_on_ends_at_its_next_r
     await killed(journal, source, 3)
     await clock.sleep(4000.0)
     await to_its_end(await restarted(journal, source))
-    records, events = await kept(journal)
-    [first, _] = [event for event in events if isinstance(event, StepEnded)]
+    [first, _] = [e for e in (await kept(journal))[1] if isinstance(e, StepEnded)]
     assert (first.ended_by, first.last_seq) == ("step_time_s >= 600", 4)
 
 
@@ -193,7 +192,7 @@ async def test_a_run_that_was_left_alone_for_long_waits_for_a_person(
     journal: Journal, source: PaperSource, clock: LabClock
 ) -> None:
     await begin(journal, program_of(charge(0)))
-    source.off_when_unheard_s = 30.0
+    source.off_when_unheard_s = 120.0
     await killed(journal, source, 40)
     await clock.sleep(13 * 3600.0)
     runner = await restarted(journal, source)
@@ -300,14 +299,21 @@ def shape(events: list[Event]) -> list[tuple[object, ...]]:
 WHOLE: list[tuple[object, ...]] = []
 
 
-async def cut_often(folder: Path, cuts: list[tuple[int, bool, float, bool]]) -> list[Event]:
+async def cut_often(
+    folder: Path,
+    cuts: list[tuple[int, bool, float, bool]],
+    program: Program = PROGRAM,
+    *,
+    sample_s: float = 600.0,
+) -> tuple[list[Event], int]:
     """A run that is cut at so many commits each, before or after them, for so many seconds, and
-    by a killed computer or by a daemon that is stopped."""
+    by a killed computer or by a daemon that is stopped; and how many of the cuts it came to."""
+    cut_indeed = 0
     clock = LabClock()
-    source = PaperSource(clock, sample_s=300.0)
+    source = PaperSource(clock, sample_s=sample_s)
     async with open_journal(folder / "cut.db", "lab") as journal:
         clock.waits_for(journal)
-        await begin(journal, PROGRAM)
+        await begin(journal, program)
         for cut_at, after, gap_s, killed_dead in cuts:
             runner = await restarted(journal, source)
             die = lambda: setattr(source, "link_down", True)  # noqa: E731
@@ -316,20 +322,21 @@ async def cut_often(folder: Path, cuts: list[tuple[int, bool, float, bool]]) -> 
             try:
                 await to_its_end(runner)
             except PowerCutError:
+                cut_indeed += 1
                 await clock.sleep(gap_s)
             source.link_down = False
         await to_its_end(await restarted(journal, source))
         records, events = await kept(journal)
     assert records.seq.tolist() == list(range(1, len(records) + 1))
     assert not source.output_on
-    return events
+    return events, cut_indeed
 
 
 def no_more() -> None:
     """Nothing else dies with the journal."""
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     cuts=st.lists(
         st.tuples(
@@ -342,21 +349,29 @@ def test_a_run_that_is_killed_anywhere_makes_the_same_visits_and_cycles(
     tmp_path_factory: pytest.TempPathFactory, cuts: list[tuple[int, bool, float, bool]]
 ) -> None:
     if not WHOLE:
-        WHOLE.extend(shape(asyncio.run(cut_often(tmp_path_factory.mktemp("whole"), []))))
-    events = asyncio.run(cut_often(tmp_path_factory.mktemp("cut"), cuts))
+        WHOLE.extend(shape(asyncio.run(cut_often(tmp_path_factory.mktemp("whole"), []))[0]))
+    events, _ = asyncio.run(cut_often(tmp_path_factory.mktemp("cut"), cuts))
     assert shape(events) == WHOLE
     for step in events:
         if isinstance(step, StepEnded) and step.technique != "rest":
             passed_Ah = step.charge_Ah + step.discharge_Ah
-            missed_Ah = 1e-3 * (900.0 * len(cuts) + 400.0 * len(cuts) + 600.0) / 3600.0
+            missed_Ah = 1e-3 * (1800.0 * len(cuts) + 400.0 * len(cuts) + 1200.0) / 3600.0
             assert passed_Ah == pytest.approx(2e-3, abs=missed_Ah)
     assert len(of_kind(events, GapRecorded)) <= len(cuts)
 
 
 async def test_every_journal_boundary_of_a_run_can_be_its_last(tmp_path: Path) -> None:
-    whole = shape(await cut_often(tmp_path, []))
-    for cut_at in range(1, 60):
-        for after in (False, True):
+    small = program_of(rest(0), Loop(1, (charge(1), discharge(2)), counts_cycles=True))
+    whole = shape((await cut_often(tmp_path, [], small, sample_s=1800.0))[0])
+    for after in (False, True):
+        for cut_at in range(1, 60):
             folder = tmp_path / f"{cut_at}{after}"
             folder.mkdir()
-            assert shape(await cut_often(folder, [(cut_at, after, 20.0, True)])) == whole
+            cuts = [(cut_at, after, 20.0, True)]
+            events, cut_indeed = await cut_often(folder, cuts, small, sample_s=1800.0)
+            assert shape(events) == whole
+            if not cut_indeed:
+                assert cut_at > 10
+                break
+        else:
+            pytest.fail("the run never got through")

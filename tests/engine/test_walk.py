@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from paper_cycler import LIMITS, charge, discharge, rest, three_cycles
 
@@ -93,6 +93,7 @@ def numbered(body: tuple[Node, ...], counter: list[int]) -> tuple[Node, ...]:
     return tuple(out)
 
 
+@settings(deadline=None)
 @given(bodies())
 def test_every_program_is_walked_to_its_end_in_as_many_visits_as_it_says(
     body: tuple[Node, ...],

@@ -524,7 +524,7 @@ async def test_a_full_disk_switches_the_output_off_and_the_step_goes_on_when_the
         await until(lambda: "full" in runner.link_error)
         assert not source.output_on
         await running
-    records, events = await kept(journal)
+    records, _ = await kept(journal)
     assert runner.checkpoint.state is RunState.COMPLETED
     assert records.seq.tolist() == list(range(1, len(records) + 1))
     assert records.voltage_V[-1] == pytest.approx(4.0, abs=0.02)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from typing import TypeVar
 
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from paper_programs import (
     END_V,
@@ -31,7 +32,7 @@ from labctl.engine.placement import (
 )
 from labctl.engine.walk import Walk
 from labctl.errors import InstrumentError
-from labctl.model import RECORD_COLUMNS, Readings, Records, join_records
+from labctl.model import RECORD_COLUMNS, Readings, Records, Spectrum, join_records
 from labctl.program import (
     Branch,
     Comparison,
@@ -39,6 +40,7 @@ from labctl.program import (
     EndCondition,
     EndedBy,
     Finish,
+    Impedance,
     Leave,
     Loop,
     Program,
@@ -48,11 +50,12 @@ from labctl.program import (
     Step,
     Then,
 )
-from labctl.stream.events import CycleEnded, Event, GapRecorded, StepEnded
+from labctl.stream.events import CycleEnded, Event, GapRecorded, SpectrumMeasured, StepEnded
 
 TIME = EndCondition(Quantity.STEP_TIME_S, Comparison.AT_LEAST, STEP_S)
 FULL = EndCondition(Quantity.VOLTAGE_V, Comparison.AT_LEAST, END_V)
 FULL_LEAVES = msgspec.structs.replace(FULL, then=Then.LEAVE_LOOP)
+Kind = TypeVar("Kind", bound=Event)
 ENDS = st.lists(st.integers(0, 1), min_size=1, max_size=40)
 
 
@@ -115,7 +118,7 @@ class Walked:
     def records(self) -> Records:
         return join_records(self.blocks) if self.blocks else Records()
 
-    def kinds(self, kind: type[Event]) -> list[Event]:
+    def kinds(self, kind: type[Kind]) -> list[Kind]:
         return [event for event in self.events if isinstance(event, kind)]
 
 
@@ -130,6 +133,7 @@ def joined(blocks: list[Readings]) -> Readings:
     return Readings(*(np.concatenate(column) for column in columns))
 
 
+@settings(deadline=None)
 @given(programs(most_visits=120), ENDS, st.lists(st.integers(0, 500), max_size=5))
 def test_the_readings_of_a_program_alone_tell_which_way_it_went(
     program: Program, choices: list[int], cuts: list[int]
@@ -154,6 +158,7 @@ def test_the_readings_of_a_program_alone_tell_which_way_it_went(
     assert onward(walk, place).position is None
 
 
+@settings(deadline=None)
 @given(programs(results=False, most_visits=60), ENDS, st.data())
 def test_a_run_that_was_interrupted_anywhere_gives_the_same_records_the_gap_apart(
     program: Program, choices: list[int], data: st.DataObject
@@ -328,3 +333,42 @@ def test_time_that_goes_back_in_a_visit_is_refused() -> None:
     back = _since(block[3:], 30.0)
     with pytest.raises(InstrumentError, match="reading 4 of visit 1 is earlier"):
         place_in_visit(walk, place, back)
+
+
+def test_a_spectrum_is_of_the_impedance_step_that_it_was_measured_in() -> None:
+    sweep = Impedance(
+        galvanostatic=False,
+        amplitude=0.01,
+        frequency_max_Hz=1e4,
+        frequency_min_Hz=1.0,
+        points_per_decade=5,
+        max_current_A=1e-3,
+    )
+    impedance = Step(0, "impedance", sweep, (TIME,), RecordRule())
+    program = program_of(rest(), Loop(2, (impedance, rest()), counts_cycles=True))
+    walk, index, blocks = Walk(program), 1, []
+    for visit, step in enumerate([0, 1, 2, 1, 2]):
+        block = readings_of_visit(walk.steps[step], TIME, first_index=index, pass_mark=visit)
+        blocks.append(block)
+        index += len(block)
+    ends_unix_s = [float(block.unix_time_s[-1]) for block in blocks]
+    one, two = (
+        Spectrum(
+            frequency_Hz=(1.0,),
+            impedance_real_ohm=(1.0,),
+            impedance_imag_ohm=(-1.0,),
+            unix_time_s=ends_unix_s[visit],
+        )
+        for visit in (1, 3)
+    )
+    placed = place_readings(walk, Place(run="r"), joined(blocks), spectra=[one, two])
+    measured = [event for event in placed.events if isinstance(event, SpectrumMeasured)]
+    assert [(m.number, m.visit, m.step, m.cycle, m.after_seq) for m in measured] == [
+        (1, 2, 2, 1, 8), (2, 4, 2, 2, 16),
+    ]  # fmt: skip
+    kinds = [type(event) for event in placed.events]
+    assert kinds[:3] == [StepEnded, SpectrumMeasured, StepEnded]
+    late = place_readings(walk, placed.place, Readings(), spectra=[one])
+    [event] = late.events
+    assert isinstance(event, SpectrumMeasured)
+    assert (event.number, event.visit) == (3, 5)
