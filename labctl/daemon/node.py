@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import logging
 import math
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeGuard
@@ -20,6 +21,7 @@ from labctl.daemon.turns import Waiting, waits_for
 from labctl.drivers import build_driver
 from labctl.drivers.base import Chamber, Driver, Identity, Sequencer, Source
 from labctl.engine.fitting import refusals_of
+from labctl.engine.hostwork import CONFIRM
 from labctl.engine.journal import Entry, Journal
 from labctl.engine.run import Charter, Checkpoint
 from labctl.engine.runner import Pace, Runner
@@ -28,9 +30,9 @@ from labctl.errors import CommandError, JournalError, LabctlError
 from labctl.model import Cell, Records
 from labctl.program import Program
 from labctl.settings import Settings
-from labctl.stream.events import Event, InstrumentSeen
+from labctl.stream.events import CommandTaken, Event, InstrumentSeen
 from labctl.stream.publisher import Publisher
-from labctl.stream.topics import ChannelLatest, check_name, encode, latest_topic
+from labctl.stream.topics import ChannelLatest, Signal, check_name, encode, latest_topic
 from labctl.wire.timelink import SteppedClock
 
 log = logging.getLogger("labctl.daemon")
@@ -39,6 +41,7 @@ _LIVE_INTERVAL_S = 0.5
 _LONGEST_RETRY_S = 10.0
 _CLOSE_S = 3.0
 _LONGEST_NAP_S = 60.0
+MQTT_ACTOR = "mqtt"
 NODES_OWN = frozenset({"driver", "time", "chamber"})
 """Keys of an instrument in the configuration that are not its driver's."""
 
@@ -87,7 +90,9 @@ class Node:
         for name, options in settings.instruments.items():
             check_name(name, "instrument")
             self.instruments[name] = self._instrument(name, options)
-        self.publisher = Publisher(settings.mqtt, settings.node.name, journal, clock=self._wall)
+        self.publisher = Publisher(
+            settings.mqtt, settings.node.name, journal, clock=self._wall, on_signal=self._hear
+        )
         for charter, checkpoint in runs:
             self._adopt(charter, checkpoint)
 
@@ -173,6 +178,30 @@ class Node:
             else:
                 await runner.signal(name, actor)
         return names
+
+    async def _hear(self, name: str, signal: Signal) -> None:
+        """A signal over MQTT: kept like one that was typed, by whoever the broker let in.
+
+        What an operator is asked to confirm, no message on MQTT confirms.
+        """
+        if name == CONFIRM:
+            log.warning("a confirmation over MQTT is not taken: 'labctl run confirm' gives one")
+            return
+        actor = f"{MQTT_ACTOR} {signal.actor}".strip()
+        note = CommandTaken(
+            command=f"mqtt-{uuid.uuid4().hex}",
+            verb="send signal",
+            actor=actor,
+            detail=f"{name} {signal.run}".strip(),
+            outcome="done",
+            unix_time_s=self.clock.unix_time_s(),
+        )
+        try:
+            await self.signal(
+                name, actor, run=signal.run, command=lambda _: (note.command, b"{}"), note=note
+            )
+        except LabctlError as error:
+            log.warning("signal %r over MQTT is not taken: %s", name, error)
 
     def refusals(self, instrument: Instrument, program: Program) -> tuple[str, ...]:
         """Why a program cannot be run on an instrument, one sentence each; empty if it can."""

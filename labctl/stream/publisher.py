@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+
+import aiomqtt
 
 import labctl
 from labctl.clock import Clock, RealClock, first_of
@@ -23,8 +26,11 @@ from labctl.stream.connection import (
     stay_connected,
 )
 from labctl.stream.outbox import Outbox
-from labctl.stream.topics import Ack, ArchiveState, NodeState, Presence
+from labctl.stream.topics import Ack, ArchiveState, NodeState, Presence, Signal
 from labctl.stream.window import Window, WindowLimits
+
+OnSignal = Callable[[str, Signal], Awaitable[None]]
+"""Takes a signal's name and what came with it; raises nothing."""
 
 READ_B = 1024 * 1024
 LIVE_INTERVAL_S = 0.25
@@ -39,6 +45,7 @@ class Publisher:
     Args:
         node: the name of this node in topics.
         limits: how much may be on its way to the archive and when to send it again.
+        on_signal: told of every signal that comes for the runs of this node.
 
     Raises:
         StreamError: the node's name cannot stand in a topic.
@@ -52,7 +59,9 @@ class Publisher:
         *,
         clock: Clock | None = None,
         limits: WindowLimits | None = None,
+        on_signal: OnSignal | None = None,
     ) -> None:
+        self._on_signal = on_signal
         self.status = ConnectionStatus()
         self._config = config
         self._node = node
@@ -126,6 +135,11 @@ class Publisher:
 
     async def _serve(self, connection: Connection) -> None:
         await connection.subscribe(self._ack_topic, topics.ALL_ARCHIVE_STATES)
+        if self._on_signal is not None:
+            try:
+                await connection.subscribe(topics.all_signals(self._node))
+            except aiomqtt.MqttError as error:
+                log.warning("no signals are taken from MQTT: %s", error)
         await connection.announce()
         self._window.rewind(self._clock.monotonic_s())
         async with asyncio.TaskGroup() as tasks:
@@ -177,8 +191,14 @@ class Publisher:
                     await self._take_ack(topics.decode(payload, Ack))
                 elif topics.is_archive_state(topic) and not message.retain:
                     self._greet(topics.decode(payload, ArchiveState))
+                elif topics.is_signal(self._node, topic) and not message.retain:
+                    await self._hear(topics.signal_of(topic), _bytes(payload))
             except StreamError as error:
                 log.warning("a message on %s is passed over: %s", topic, error)
+
+    async def _hear(self, name: str, payload: bytes) -> None:
+        if self._on_signal is not None:
+            await self._on_signal(name, topics.decode_signal(payload))
 
     async def _take_ack(self, ack: Ack) -> None:
         if ack.source != self._outbox.source:
@@ -234,3 +254,7 @@ class Publisher:
                 labctl_version=labctl.__version__,
             )
         )
+
+
+def _bytes(payload: object) -> bytes:
+    return payload if isinstance(payload, bytes) else str(payload).encode()

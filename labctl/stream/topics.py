@@ -153,6 +153,11 @@ def node_of(topic: str) -> str:
     return check_name(levels[0], "node")
 
 
+def is_signal(node: str, topic: str) -> bool:
+    """Whether a signal is sent to ``node`` on this topic."""
+    return topic.startswith(f"{ROOT}/{node}/signal/")
+
+
 def signal_of(topic: str) -> str:
     """The name of the signal in a topic on which one is sent.
 

@@ -435,7 +435,9 @@ async def test_a_chamber_that_does_not_answer_leaves_the_temperature_unknown(
 
 
 async def test_a_chamber_that_is_too_warm_trips_a_resting_cell(bench: Bench) -> None:
+    bench.cycler.temperature_degC = math.nan
     hot = msgspec.structs.replace(LIMITS, temperature_max_degC=22.0)
     _, events = await bench.run_through(program_of(charge(0), warm(1), limits=hot))
     assert outcome(events)[0] == "tripped"
+    assert steps_of(events)[-1].technique == "set_temperature"
     assert "temperature" in outcome(events)[1]

@@ -306,3 +306,38 @@ async def test_live_values_are_dropped_oldest_first_while_nobody_takes_them(mosq
 def test_the_state_of_an_archive_is_plain_json():
     state = ArchiveState(archive="main", state="online", unix_time_s=1.0, labctl_version="1")
     assert msgspec.json.decode(topics.encode(state))["state"] == "online"
+
+
+async def test_a_signal_reaches_the_node_and_one_that_was_left_behind_does_not(broker):
+    heard: asyncio.Queue[tuple[str, topics.Signal]] = asyncio.Queue()
+
+    async def hear(name: str, signal: topics.Signal) -> None:
+        await heard.put((name, signal))
+
+    name = uuid.uuid4().hex[:12]
+    publisher = Publisher(
+        MqttConfig(url=broker.url, timeout_s=5.0),
+        f"node-{name}",
+        MemoryOutbox(f"journal-{name}"),
+        on_signal=hear,
+    )
+    async with (
+        aiomqtt.Client(broker.host, broker.port, protocol=aiomqtt.ProtocolVersion.V311) as other,
+        asyncio.timeout(20),
+    ):
+        stale = topics.signal_topic(f"node-{name}", "stale")
+        await other.publish(stale, b"", qos=1, retain=False)
+        await other.publish(stale, topics.encode(topics.Signal(run="r-1")), qos=1, retain=True)
+        async with running(publisher.run):
+            while heard.empty():
+                ready = topics.signal_topic(f"node-{name}", "ready")
+                await other.publish(ready, b"", qos=1)
+                await asyncio.sleep(0.02)
+            assert await heard.get() == ("ready", topics.Signal())
+            await other.publish(stale, b"not a signal", qos=1)
+            meant = topics.encode(topics.Signal(run="r-2", actor="diffractometer"))
+            await other.publish(topics.signal_topic(f"node-{name}", "one"), meant, qos=1)
+            while (said := await heard.get())[0] == "ready":
+                pass
+            assert said == ("one", topics.Signal(run="r-2", actor="diffractometer"))
+        await other.publish(stale, b"", qos=1, retain=True)
