@@ -50,6 +50,7 @@ class PaperSource:
     refuses: why it takes no task, '' if it does.
     read_back: what it says of the limits that it was given.
     ends_itself: it ends a visit at its end by voltage, as :class:`Looked` says.
+    rests_for_s: it ends every rest by itself after so long.
     gives_up: so many visits it ends after two readings, for no reason.
     trips: what its protection says of the next look, '' if nothing.
     before: called with the name of every call before anything happens.
@@ -70,6 +71,7 @@ class PaperSource:
         self.refuses = ""
         self.read_back: Callable[[Limits], Limits] = lambda limits: limits
         self.ends_itself = False
+        self.rests_for_s = math.inf
         self.gives_up = 0
         self.trips = ""
         self.before: Callable[[str], None] = lambda _: None
@@ -160,6 +162,10 @@ class PaperSource:
             self.passed_Ah = self._begun_Ah + self._rate_A(task.step.control) * end_s / 3600.0
             self.output_on, self._task = False, None
             return Looked(readings, ended=True)
+        rested = isinstance(task.step.control, Rest) and times_s and times_s[-1] > self.rests_for_s
+        if rested:
+            self._task = None
+            return Looked(self._readings(task, times_s), ended=True)
         if self.gives_up and last >= 2 and not isinstance(task.step.control, Rest):
             self.gives_up -= 1
             self.output_on, self._task = False, None

@@ -176,6 +176,7 @@ class PalmSens:
             if self._loaded is not visit.script:
                 await self._talk.load(visit.script.lines)
                 self._loaded = visit.script
+            self._session.strays = ()
             began_unix_s = max(self._clock.unix_time_s(), self._last_unix_s)
             visit.stream = stream = Stream(visit.script, task, began_unix_s)
             visit.heard_s = _now_s()

@@ -12,7 +12,13 @@ from typing import Final
 
 from labctl.drivers.base import Task
 from labctl.drivers.palmsens.config import PalmSensConfig
-from labctl.program import ConstantCurrent, ConstantCurrentConstantVoltage, EndCondition, Quantity
+from labctl.program import (
+    ConstantCurrent,
+    ConstantCurrentConstantVoltage,
+    ConstantVoltage,
+    EndCondition,
+    Quantity,
+)
 
 SAMPLES: Final = 10_000
 """Of the longest stretch between two ends; at a steep end a cell moves some 10 times its window in
@@ -56,7 +62,13 @@ def time_left_s(task: Task) -> float:
 
 def _span_s(task: Task) -> float:
     span_s = time_left_s(task)
-    if isinstance(task.step.control, ConstantCurrent | ConstantCurrentConstantVoltage):
-        charge_As = 3600.0 * task.limits.step_charge_max_Ah
-        span_s = min(span_s, charge_As / abs(task.step.control.current_A))
-    return span_s
+    current_A = 0.0
+    match task.step.control:
+        case ConstantCurrent(current_A=rate) | ConstantCurrentConstantVoltage(current_A=rate):
+            current_A = abs(rate)
+        case ConstantVoltage(max_current_A=most_A):
+            current_A = most_A
+        case _:
+            pass
+    charge_As = 3600.0 * task.limits.step_charge_max_Ah
+    return min(span_s, charge_As / current_A) if current_A else span_s

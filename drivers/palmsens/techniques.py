@@ -57,6 +57,10 @@ SETTLE_S: Final = 0.2
 """How long potential and current are measured beside a technique's own samples."""
 AMPLITUDE_OF_RMS: Final = 1.0
 """What a script names as amplitude, for an RMS amplitude of 1; that it is RMS is to be verified."""
+QUICK_S: Final = 1.0
+"""How long the beginning of a constant voltage is."""
+PATIENCE_S: Final = 1.0
+"""How late a package may be."""
 PERIODS: Final = 8.0
 """How long, at the most, one frequency is measured."""
 
@@ -137,33 +141,42 @@ def _rest(task: Task, config: PalmSensConfig) -> Script:
 
 def _constant_current(task: Task, config: PalmSensConfig, current_A: float) -> Script:
     ticks, every_s = interval(task, config)
-    body = _held_current(
-        task, config, current_A, _stage(_cp(task, current_A, every_s), ticks, every_s)
-    )
+    loop = _cp(current_A, every_s, _run_time(task, every_s))
+    body = _held_current(task, config, current_A, _stage(loop, ticks, every_s))
     return _script(task, config, body, _tick_s(config))
 
 
 def _current_until(
-    task: Task, config: PalmSensConfig, current_A: float, voltage_V: float, *, fast: bool = False
+    task: Task, config: PalmSensConfig, current_A: float, voltage_V: float
 ) -> list[str]:
-    ticks, every_s = (1, _tick_s(config)) if fast else interval(task, config)
-    stage = replace(
-        _stage(_cp(task, current_A, every_s), ticks, every_s),
-        reached=(">=" if current_A > 0 else "<=", literal(voltage_V)),
-    )
+    ticks, every_s = interval(task, config)
+    loop = _cp(current_A, every_s, _run_time(task, every_s))
+    stage = _until(_stage(loop, ticks, every_s), current_A, voltage_V)
     return _held_current(task, config, current_A, stage)
+
+
+def _until(stage: Stage, current_A: float, voltage_V: float) -> Stage:
+    return replace(stage, reached=(">=" if current_A > 0 else "<=", literal(voltage_V)))
 
 
 def _constant_voltage(
     task: Task, config: PalmSensConfig, voltage_V: float, current_A: float
 ) -> Script:
-    """Where the cell is not beyond the voltage yet, constant current first."""
+    """Where the cell is not beyond the voltage yet, constant current first: sampled as fast as can
+    be in the beginning, because the voltage may be reached at once."""
     beyond = "<" if current_A > 0 else ">"
+    tick_s = _tick_s(config)
+    quick = _stage(_cp(current_A, tick_s, literal(QUICK_S)), 1, tick_s)
+    ticks, every_s = interval(task, config)
+    slow = _stage(_cp(current_A, every_s, _run_time(task, every_s)), ticks, every_s)
     first = [
         *open_circuit(config, _slow_mode(config)),
         f"meas {literal(SETTLE_S)} p {Kind.POTENTIAL}",
         f"if p {beyond} {literal(voltage_V)}",
-        *_current_until(task, config, current_A, voltage_V, fast=True),
+        *_held_current(task, config, current_A, _until(quick, current_A, voltage_V)),
+        f"if k < {integer(FIRST_LIMIT)}",
+        *sampling(_until(slow, current_A, voltage_V), task, tick_s),
+        "endif",
         "endif",
     ]
     return _then_voltage(task, config, first, current_A, voltage_V)
@@ -318,8 +331,8 @@ def _held_current(task: Task, config: PalmSensConfig, current_A: float, stage: S
     ]
 
 
-def _cp(task: Task, current_A: float, every_s: float) -> str:
-    return f"meas_loop_cp p c {literal(current_A)} {literal(every_s)} {_run_time(task, every_s)}"
+def _cp(current_A: float, every_s: float, run_time: str) -> str:
+    return f"meas_loop_cp p c {literal(current_A)} {literal(every_s)} {run_time}"
 
 
 def _stage(loop: str, ticks: int, every_s: float, *, with_current: bool = True) -> Stage:
@@ -328,7 +341,7 @@ def _stage(loop: str, ticks: int, every_s: float, *, with_current: bool = True) 
 
 def _script(task: Task, config: PalmSensConfig, body: list[str], tick_s: float) -> Script:
     every_s = min(task.step.record.every_s, time_left_s(task))
-    silence_s = max(every_s, tick_s, config.slowest_sample_s) + config.kind.settles_s
+    silence_s = max(every_s, tick_s, config.slowest_sample_s) + PATIENCE_S
     lines = _around(task, body)
     mark = mark_of(task)
     return Script(lines, declarations(task.limits, mark), mark, tick_s, silence_s)

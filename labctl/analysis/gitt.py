@@ -13,6 +13,12 @@ The formula takes the solid for half-infinite, so it is right only for pulses mu
 R^2/D. For a sphere the estimate falls below the truth as the pulse grows: with the transient
 counted from 1/600 of the pulse on, it is 0.82 of it at a pulse of 0.021 R^2/D and 0.41 at
 0.21 R^2/D. The bias belongs to the method and is not corrected here.
+
+In a pulse that is long the surface keeps pace with the middle, and the transient is hardly larger
+than the steady change: dE_t / dE_s = 1 + R^2 / (15 D t) (J. Crank, The Mathematics of Diffusion,
+2nd ed. (Oxford 1975), 6.3.3, constant flux into a sphere). Then the formula gives 4 L^2 / (pi t)
+whatever the material: all that is known is that D is not smaller. Shorter and stronger pulses tell
+more.
 """
 
 from __future__ import annotations
@@ -31,6 +37,8 @@ FIRST_READING_SHARE = 1.0 / 600.0
 """The transient begins this share of the pulse after its start: the drop over the resistances is
 over by then (1 s of a usual pulse of ten minutes)."""
 FEWEST_RECORDS = 5
+LEAST_EXCESS = 0.05
+"""Of the transient over the steady change; a pulse with less gives a lower bound of D alone."""
 COLUMNS = ("visit", "test_time_s", "voltage_V", "current_A", "charge_Ah")
 
 
@@ -57,6 +65,11 @@ class Pulse:
             return math.nan
         ratio = self.steady_change_V / self.transient_change_V
         return 4.0 / (math.pi * self.pulse_s) * length_m**2 * ratio**2
+
+    @property
+    def lower_bound(self) -> bool:
+        """Whether the pulse was so long that its coefficient is a lower bound."""
+        return abs(self.transient_change_V) < (1 + LEAST_EXCESS) * abs(self.steady_change_V)
 
 
 def sphere_length_m(radius_m: float) -> float:
@@ -113,7 +126,8 @@ def titration(samples: pd.DataFrame, length_m: float, active_mass_g: float) -> p
     Columns: visit, cycle (0 where the samples have none), charging, current_A (its mean), pulse_s,
     charge_mAh_g (net since the run began, at the end of the pulse), equilibrium_V (the mean of
     those before and after), before_V, after_V, steady_change_V, transient_change_V, drop_V (what is
-    neither: resistances, signed like the current), diffusivity_m2_per_s.
+    neither: resistances, signed like the current), diffusivity_m2_per_s, lower_bound (whether the
+    pulse was so long that this is all that is known).
 
     Args:
         samples: columns visit, test_time_s, voltage_V, current_A, charge_Ah of a run in order of
@@ -158,6 +172,7 @@ def titration(samples: pd.DataFrame, length_m: float, active_mass_g: float) -> p
             pulse.transient_change_V,
             float(end_V - before_V) - pulse.transient_change_V,
             pulse.diffusivity_of_length_m2_per_s(length_m),
+            pulse.lower_bound,
         )
         found.append(dict(zip(_OF_TITRATION, values, strict=True)))
     return pd.DataFrame(found, columns=list(_OF_TITRATION))
@@ -177,13 +192,17 @@ _OF_TITRATION = (
     "transient_change_V",
     "drop_V",
     "diffusivity_m2_per_s",
+    "lower_bound",
 )
 
 
 def diffusivity_by_voltage(
     pulses: pd.DataFrame, width_V: float = 0.1, *, least_change_V: float = 0.0
-) -> pd.Series:
-    """The median diffusion coefficient in pieces of the voltage, m2/s by the middle of each, in V.
+) -> pd.DataFrame:
+    """The diffusion coefficient in pieces of the voltage, by the middle of each, voltage_V.
+
+    Columns: diffusivity_m2_per_s (the median), lower_bound (whether it is one for half of the
+    pulses or more), pulses (how many).
 
     Args:
         pulses: of :func:`titration`.
@@ -194,8 +213,13 @@ def diffusivity_by_voltage(
     good = pulses[np.isfinite(pulses["diffusivity_m2_per_s"].to_numpy(dtype=np.float64))]
     good = good[good["steady_change_V"].abs() >= least_change_V]
     piece = np.floor(good["equilibrium_V"].to_numpy(dtype=np.float64) / width_V + 1e-9)
-    medians = good.groupby((piece + 0.5) * width_V)["diffusivity_m2_per_s"].median()
-    return pd.Series(medians, dtype=np.float64).rename_axis("voltage_V")
+    gathered: pd.DataFrame = good.groupby((piece + 0.5) * width_V).agg(
+        diffusivity_m2_per_s=("diffusivity_m2_per_s", "median"),
+        lower_bound=("lower_bound", lambda some: bool(np.mean(some.to_numpy(dtype=bool)) >= 0.5)),
+        pulses=("visit", "size"),
+    )
+    gathered.index.name = "voltage_V"
+    return gathered
 
 
 @dataclass(frozen=True, slots=True)

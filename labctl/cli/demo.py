@@ -83,7 +83,9 @@ def demo(
         _tell(findings, bench)
         bench.finish()
     out.print(f"\nAll of it took {time.monotonic() - began_s:.1f} s.", highlight=False)
-    if findings.problems or not all(figure.holds for figure in findings.figures):
+    wrong = [figure for figure in findings.figures if not figure.holds]
+    rows = () if findings.published is None else findings.published.rows
+    if findings.problems or wrong or not all(row.holds for row in rows):
         raise typer.Exit(1)
 
 
@@ -187,6 +189,11 @@ def _tell(findings: Findings, bench: Bench) -> None:
     out.print(_cycle_table(findings))
     out.print("ch., disch.: mean voltages   *: incomplete\n", style="dim")
     out.print(_figure_table(findings))
+    if findings.published is not None:
+        from labctl.report.study import print_study
+
+        out.print()
+        print_study(findings.published, out)
     out.print()
     if findings.alarms.empty:
         out.print("No alarm was raised.")

@@ -30,6 +30,8 @@ _AGAIN_S: Final = 0.25
 _DEAF_S: Final = 60.0
 READY: Final = "diffractometer-ready"
 CONFIRM: Final = "confirm"
+PROMPT: Final = "waits for an operator"
+OPERANDO: Final = "Operando at 0.1C"
 
 
 @dataclass(slots=True)
@@ -112,8 +114,10 @@ async def _lend_a_hand(settings: Settings, study: Study, status: Status) -> None
         name = ""
         if READY in run.waits_for:
             name = READY
-        elif run.waits_for and built_from.get(run.cell, "") in ended:
+        elif PROMPT in run.waits_for and built_from.get(run.cell, "") in {"", *ended}:
             name = CONFIRM
+        elif run.recipe == OPERANDO and run.cycle and run.state == "running":
+            name = f"pattern-{run.seq:05d}"
         if name and not run.ended:
             with suppress(LinkError, CommandError):
                 await ask(settings.socket, SendSignal(name=name, run=run.run), Done)

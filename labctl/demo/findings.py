@@ -13,6 +13,8 @@ import pandas as pd
 from labctl.archive import open_archive
 from labctl.demo.study import Study
 from labctl.report.plots import CapacityCurves, capacity_curves, plot_capacity
+from labctl.report.study import Study as PublishedStudy
+from labctl.report.study import read_study
 
 CAPACITY: Final = "Capacity at 0.2C"
 FULL_CYCLES: Final = 2
@@ -44,6 +46,7 @@ class Findings:
 
     cycles: of the capacity runs, as the archive's query gives them, with material.
     every_cycle, samples: how many of all runs are in the archive.
+    published: the reference study's rows, where all of it was measured.
     figures: of the sound cells; problems: what ``verify`` found, none if all is well.
     """
 
@@ -53,6 +56,7 @@ class Findings:
     alarms: pd.DataFrame
     problems: tuple[str, ...]
     samples: int
+    published: PublishedStudy | None = None
 
 
 def read_findings(url: str, study: Study, plot: Path, own_runs: set[str] | None = None) -> Findings:
@@ -76,6 +80,7 @@ def read_findings(url: str, study: Study, plot: Path, own_runs: set[str] | None 
             cycles = cycles[cycles["run_id"].isin(own_runs)]
             alarms = alarms[alarms["run_id"].isin(own_runs)]
         reports = [archive.verify(run) for run in runs.index]
+        published = read_study(archive, runs=set(runs.index)) if study.whole else None
         frames = []
         capacity = runs[runs["recipe_name"] == CAPACITY]
         whole = cycles
@@ -100,6 +105,7 @@ def read_findings(url: str, study: Study, plot: Path, own_runs: set[str] | None 
         alarms=alarms,
         problems=tuple(problem for report in reports for problem in report.problems),
         samples=int(runs["last_seq"].sum()),
+        published=published,
     )
 
 

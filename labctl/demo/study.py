@@ -72,7 +72,7 @@ def whole_study(seed: int) -> Study:
     works += [Work(by_name[f"{kind}-4"], "hppc") for kind in ("HEV", "NVP")]
     works += [
         Work(full, "pre-sodiated-full-cell", {"long_cycles": "50"}),
-        Work(fresh, "formation", {"soak": "10 min", "rate": "0.2C"}),
+        Work(fresh, "full-cell-as-made"),
         Work(diffracted, "operando-0.1C"),
         *(Work(each, "impedance") for each in arcs),
     ]

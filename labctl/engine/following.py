@@ -24,7 +24,8 @@ from labctl.engine.states import RunState, Trigger
 from labctl.engine.transit import transit_from
 from labctl.engine.walk import Position
 from labctl.engine.walking import Walking
-from labctl.errors import CommandError, InstrumentError, JournalError, LinkError, PlanError
+from labctl.engine.way import off_without_a_word
+from labctl.errors import CommandError, InstrumentError, JournalError, PlanError
 
 log = logging.getLogger(__name__)
 
@@ -255,7 +256,7 @@ class Following:
                 )
             except JournalError as error:
                 if taken.beyond and not followed.complete:
-                    await self._off_without_a_word(error)
+                    await off_without_a_word(self, error)
                 raise
         if taken.beyond:
             log.error("run %s: %s; stopping it", self._run, taken.beyond)
@@ -307,12 +308,6 @@ class Following:
             )
         return True
 
-    async def _off_without_a_word(self, error: JournalError) -> None:
-        try:
-            await self.off()
-        except (LinkError, InstrumentError) as failed:
-            raise JournalError(f"{error}; AND THE OUTPUT MAY STILL BE ON: {failed}") from failed
-
     def _say_what_is_odd(self, state: ChannelState) -> None:
         expected = self._checkpoint.state is RunState.PAUSED and state is ChannelState.PAUSED
         if state in {ChannelState.PAUSED, ChannelState.UNAVAILABLE} and not expected:
@@ -327,8 +322,6 @@ class Following:
                 self._record.walk,
                 first_position(self._record.walk, checkpoint),
                 self._driver.capabilities,
-                done_s=mark.done_s,
-                done_Ah=mark.done_Ah,
             )
             if segment is None:
                 raise InstrumentError(f"run {self._run} has come to a step that nobody makes")

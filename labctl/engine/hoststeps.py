@@ -10,6 +10,7 @@ values: whoever listens may hear it twice, and never misses it.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import Final
 
@@ -28,8 +29,9 @@ log = logging.getLogger(__name__)
 HEARD: Final = "signal"
 COMPLETE: Final = "complete"
 """What ended a step: see :class:`labctl.stream.events.StepEnded`."""
-_MOST_LOOKS_AT_CHAMBER_S: Final = 10.0
-_LEAST_LOOKS_AT_CHAMBER_S: Final = 1.0
+_CHAMBER_AT_LEAST_S: Final = 10.0
+_CHAMBER_AT_MOST_S: Final = 1.0
+"""How often a chamber is asked: as its settling time is long, within these."""
 
 
 def is_hosts(control: Control) -> bool:
@@ -45,6 +47,7 @@ class HostStep:
         self._step = step
         self._source = source
         self._is_set = False
+        self._asked_s = -math.inf
         self._inside_since_s: float | None = None
         bench.waits_for = self._what_it_waits_for()
 
@@ -78,9 +81,8 @@ class HostStep:
         match step.control:
             case Wait(until_unix_s=until_unix_s) if until_unix_s is not None:
                 waits_s.append(until_unix_s - self._bench.clock.unix_time_s())
-            case SetTemperature(settle_s=settle_s):
-                often_s = max(_LEAST_LOOKS_AT_CHAMBER_S, settle_s / 4.0)
-                waits_s.append(min(often_s, _MOST_LOOKS_AT_CHAMBER_S))
+            case SetTemperature() as wanted:
+                waits_s.append(_often_s(wanted))
             case _:
                 pass
         return max(0.0, min(waits_s))
@@ -130,14 +132,18 @@ class HostStep:
         bench = self._bench
         if bench.host is None:
             raise InstrumentError(f"step {self._step.label!r} needs a chamber, and there is none")
+        now_s = bench.clock.monotonic_s()
+        if now_s - self._asked_s < 0.9 * _often_s(wanted):
+            return ""
+        self._asked_s = now_s
         try:
             answer = await bench.waiting.unless_asked(self._ask_chamber(bench.host, wanted))
         except (LinkError, InstrumentError) as error:
             self._in_trouble(error)
             return ""
         if answer is None:
+            self._asked_s = -math.inf
             return ""
-        now_s = bench.clock.monotonic_s()
         bench.all_is_well()
         bench.waits_for = f"{self._what_it_waits_for()}, and has {answer:.1f} degC"
         if abs(answer - wanted.temperature_degC) > wanted.within_degC:
@@ -175,3 +181,7 @@ class HostStep:
                 return f"waits for its chamber to be at {temperature_degC:g} degC"
             case _:
                 return ""
+
+
+def _often_s(wanted: SetTemperature) -> float:
+    return min(max(_CHAMBER_AT_MOST_S, wanted.settle_s / 4.0), _CHAMBER_AT_LEAST_S)

@@ -18,8 +18,8 @@ from labctl.engine.hostwork import CONFIRM, signals_of
 from labctl.engine.run import Checkpoint, SignalGiven, StopLater
 from labctl.engine.states import ENDED, RunState, Trigger
 from labctl.engine.waiting import let_go
-from labctl.engine.way import Way
-from labctl.errors import CommandError, InstrumentError, JournalError, LinkError
+from labctl.engine.way import Way, off_without_a_word
+from labctl.errors import CommandError, InstrumentError, JournalError
 from labctl.program import Step, Wait
 from labctl.stream.events import Event, MarkerSet
 
@@ -28,6 +28,15 @@ Kept = tuple[str, bytes] | None
 """
 
 NOT_ENDED: Final = frozenset(RunState) - ENDED
+_POSSIBLE: Final = {
+    RunState.CREATED: "now it can be stopped",
+    RunState.ARMING: "now it can be stopped; it is about to begin",
+    RunState.STARTING: "now it can be stopped; it is about to begin",
+    RunState.RUNNING: "now it can be paused, held or stopped, or skip a step",
+    RunState.PAUSED: "now it can be resumed, held or stopped",
+    RunState.STOPPING: "now it can be abandoned",
+    RunState.HELD: "now it can be released, stopped or abandoned",
+} | dict.fromkeys(ENDED, "it is over")
 
 
 class Orders:
@@ -135,7 +144,8 @@ class Orders:
             raise CommandError(f"run {self._run} has no reading yet: there is no step to skip")
         await self._tell_instrument(self._way.skip(), "cannot skip a step")
         async with self._record.changing:
-            changed = msgspec.structs.replace(self.checkpoint, skip_visit=visit)
+            changed = self._interrupted(self.checkpoint)
+            changed = msgspec.structs.replace(changed, skip_visit=visit)
             await self._record.advance(changed, events=_just(note), command=command)
         self._bench.waiting.poke()
 
@@ -289,13 +299,8 @@ class Orders:
         return True
 
     async def _off_without_a_word(self, error: JournalError) -> None:
-        """Output off although the journal cannot keep why: safety comes before the record."""
-        if self.checkpoint.state.ended:
-            return
-        try:
-            await self._way.off()
-        except (LinkError, InstrumentError) as failed:
-            raise JournalError(f"{error}; AND THE OUTPUT MAY STILL BE ON: {failed}") from failed
+        if not self.checkpoint.state.ended:
+            await off_without_a_word(self._way, error)
 
     async def _note(self, command: Kept, note: Event | None) -> None:
         await self._record.advance(self.checkpoint, events=_just(note), command=command)
@@ -312,10 +317,15 @@ class Orders:
         """A sequencer has been told to pause; a source's own visit says for itself how it goes."""
         if before.started is None:
             return before
+        return msgspec.structs.replace(self._interrupted(before), paused=True)
+
+    def _interrupted(self, before: Checkpoint) -> Checkpoint:
+        """The cycle of what a sequencer runs is not like others."""
         place = before.place
-        interrupted = place.cycle_interrupted or place.position.cycle > 0
-        place = msgspec.structs.replace(place, cycle_interrupted=interrupted)
-        return msgspec.structs.replace(before, paused=True, place=place)
+        if before.started is None or not place.position.cycle:
+            return before
+        place = msgspec.structs.replace(place, cycle_interrupted=True)
+        return msgspec.structs.replace(before, place=place)
 
     def _looked_at_now(self, before: Checkpoint) -> Checkpoint:
         """A person looked: what went by until now is no reason to hold the run."""
@@ -329,7 +339,7 @@ class Orders:
     def _refuse_unless(self, states: set[RunState], why: str) -> None:
         state = self.checkpoint.state
         if state not in states:
-            raise CommandError(f"run {self._run} is {state}: {why}")
+            raise CommandError(f"run {self._run} is {state}: {why} ({_POSSIBLE[state]})")
 
     @property
     def _run(self) -> str:

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 import msgspec
 
 from labctl.drivers.base import Capabilities, ChannelState, Followed
+from labctl.engine.facts import Facts
 from labctl.engine.limits import passed
-from labctl.engine.placement import facts_of, finish_visit, onward, place_readings
+from labctl.engine.place import facts_of
+from labctl.engine.placement import SKIP, finish_visit, onward, place_readings
 from labctl.engine.record import Ending, RunRecord
 from labctl.engine.run import Checkpoint
 from labctl.engine.segments import Segment, in_whole
 from labctl.engine.states import RunState, Trigger
 from labctl.engine.transit import leaves, transit_from
-from labctl.engine.walk import Facts, Position, Walk
+from labctl.engine.walk import Position, Walk
 from labctl.model import Records
 from labctl.stream.events import Event, StepEnded
 
@@ -126,7 +128,7 @@ def _onward(record: RunRecord, taken: Taken, now_s: float) -> Taken:
     """The stretch was run to its end: on to what follows it."""
     before, place = record.checkpoint, taken.changed.place
     if before.skip_visit == place.visit and facts_of(record.walk, place).end is None:
-        place = finish_visit(record.walk, place, end=None, cause="skip")
+        place = finish_visit(record.walk, place, end=None, cause=SKIP)
     transit = transit_from(record, place, drives_all=False, now_s=now_s)
     events = (*taken.events, *transit.events)
     if before.state is RunState.STOPPING and transit.trigger is not Trigger.READ_TO_END:
@@ -191,7 +193,7 @@ def _with(
 def _with_skips(events: tuple[Event, ...], skip_visit: int) -> tuple[Event, ...]:
     """A visit that a person ended, and that none of its own ends explains, ended by that."""
     return tuple(
-        msgspec.structs.replace(event, ended_by="skip")
+        msgspec.structs.replace(event, ended_by=SKIP)
         if isinstance(event, StepEnded)
         and event.visit == skip_visit
         and event.ended_by == "unknown"

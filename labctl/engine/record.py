@@ -13,7 +13,8 @@ import msgspec
 
 from labctl.clock import Clock
 from labctl.engine.journal import Entry, Journal
-from labctl.engine.placement import Place, close_run
+from labctl.engine.place import Place
+from labctl.engine.placement import close_run
 from labctl.engine.run import Charter, Checkpoint
 from labctl.engine.states import Trigger, next_state
 from labctl.engine.walk import Onward, Walk

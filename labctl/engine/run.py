@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from labctl.drivers.base import Armed, Started
-from labctl.engine.placement import Place
+from labctl.engine.place import Place
 from labctl.engine.states import RunState
 from labctl.engine.walk import Position
 from labctl.program import Program
@@ -42,15 +42,12 @@ class SegmentMark(msgspec.Struct, frozen=True, kw_only=True):
     out again.
 
     ``position`` is that of its first visit; Position() stands for the first of the program.
-    ``number`` counts the stretches of the run, from 1. ``done_s`` and ``done_Ah`` are what the
-    first visit had come to before the stretch began. ``step`` is the step of the stretch that the
+    ``number`` counts the stretches of the run, from 1. ``step`` is the step of the stretch that the
     last reading was of, -1 before any.
     """
 
     position: Position = Position()
     number: int = 1
-    done_s: float = 0.0
-    done_Ah: float = 0.0
     step: int = -1
 
 

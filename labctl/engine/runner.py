@@ -115,8 +115,7 @@ class Runner(Orders):
                     if self._bench.unkept_stop:
                         await self.keep_stop()
                     await self._go_on_or_doubt()
-                    if not self._bench.waits_for:
-                        self._bench.all_is_well()
+                    self._bench.all_is_well()
                     retry_s = FIRST_RETRY_S
                 except (LinkError, JournalError, NotYetError) as error:
                     stopping = self.checkpoint.state is RunState.STOPPING

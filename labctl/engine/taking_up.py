@@ -19,7 +19,8 @@ from labctl.engine.bench import Bench
 from labctl.engine.hoststeps import is_hosts
 from labctl.engine.limits import beyond
 from labctl.engine.output import Output
-from labctl.engine.placement import Place, finish_visit, resume_visit
+from labctl.engine.place import Place
+from labctl.engine.placement import SKIP, finish_visit, resume_visit
 from labctl.engine.visit import Visit, done_before, open_circuit_task, passes_current
 from labctl.errors import InstrumentError
 from labctl.program import Step, limits_of_step
@@ -55,7 +56,7 @@ async def take_up(bench: Bench, source: Source, output: Output, *, drives: bool)
     if place.visit_over:
         return TakenUp(over=place)
     if checkpoint.skip_visit == place.visit:
-        return TakenUp(over=finish_visit(record.walk, place, end=None, cause="skip"))
+        return TakenUp(over=finish_visit(record.walk, place, end=None, cause=SKIP))
     step = record.walk.step(place.position)
     now_s = bench.clock.unix_time_s()
     gap_s = max(0.0, now_s - checkpoint.looked_unix_s)

@@ -11,11 +11,12 @@ import msgspec
 
 from labctl.engine.hoststeps import HEARD, is_hosts
 from labctl.engine.hostwork import CONFIRM
-from labctl.engine.placement import Place, begin_segment, enter_visit, onward
+from labctl.engine.place import Place
+from labctl.engine.placement import begin_segment, enter_visit, onward
 from labctl.engine.record import Ending, RunRecord
 from labctl.engine.run import Checkpoint, HostVisit, SegmentMark, StopLater
 from labctl.engine.states import RunState, Trigger
-from labctl.engine.walk import Facts, Position
+from labctl.engine.walk import Position
 from labctl.program import Wait
 from labctl.stream.events import Event
 
@@ -58,7 +59,7 @@ def transit_from(
             Trigger.READ_TO_END,
             ahead.reason or RUN_TO_ITS_END,
             events,
-            Ending(complete=_cycle_is_whole(record, place)),
+            Ending(complete=True),
         )
     later = before.stop_later
     if later is not None and place.visit and leaves(later, ahead.position):
@@ -117,14 +118,6 @@ def leaves(later: StopLater, position: Position) -> bool:
     if later.at == "step":
         return True
     return (position.cycle, position.cycles_begun) != (later.cycle, later.cycles_begun)
-
-
-def _cycle_is_whole(record: RunRecord, place: Place) -> bool:
-    """Whether the last visit was the last of its cycle, had nothing cut it short."""
-    if place.visit == 0:
-        return True
-    following = record.walk.after(place.position, Facts()).position
-    return following is None or _cycle_is_left(place.position, following)
 
 
 def _cycle_is_left(old: Position, new: Position) -> bool:

@@ -9,15 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import msgspec
-import numpy as np
 
 from labctl.drivers.base import Capabilities, Looked, Task
 from labctl.engine.ends import condition_that_ended, holds
 from labctl.engine.hoststeps import is_hosts
-from labctl.engine.placement import Place, place_in_visit
+from labctl.engine.place import Place
+from labctl.engine.placement import place_in_visit
 from labctl.engine.sampling import Sampled, last_record, sample
 from labctl.engine.walk import Walk
-from labctl.errors import InstrumentError
 from labctl.model import Readings, Records, join_records
 from labctl.program import (
     Comparison,
@@ -93,7 +92,6 @@ class Visit:
             done_Wh=place.resumed_Wh,
             run_charge_Ah=place.charge_Ah,
         )
-        self._index = 0
         self._latest = Readings()
         self._blocks: list[Records] = []
         self._events: list[Event] = []
@@ -115,8 +113,11 @@ class Visit:
         Raises:
             InstrumentError: it says something that no reading can be; nothing was taken.
         """
-        readings = self._fresh(looked.readings)
-        missing = int(readings.onboard_index[0]) - self._index - 1 if len(readings) else 0
+        readings = looked.readings
+        missing = 0
+        if len(readings):
+            told = int(readings.onboard_index[-1]) - self._sampled.onboard_index
+            missing = told - len(readings)
         sampled, recorded, end, limit = sample(
             self._judged, self.limits, self._capabilities, self._sampled, readings
         )
@@ -131,7 +132,7 @@ class Visit:
         if len(placed.records):
             self.recorded_unix_s = unix_time_s
         if len(readings):
-            self._latest, self._index = readings, int(readings.onboard_index[-1])
+            self._latest = readings
         if not limit and self._test_time_s() > self._duration_max_s:
             limit = f"the run has lasted longer than its limit of {self._duration_max_s:g} s"
         return Verdict(None if limit else end, limit)
@@ -175,8 +176,7 @@ class Visit:
         step = self.step
         if self.hosts:
             step = resting(step)
-        begun_before = place.seq + 1 > place.visit_first_seq
-        if isinstance(step.control, VoltageSweep) and begun_before:
+        if isinstance(step.control, VoltageSweep) and place.visit_has_records:
             control = msgspec.structs.replace(step.control, from_V=place.voltage_V)
             step = msgspec.structs.replace(step, control=control)
         return Task(
@@ -186,16 +186,6 @@ class Visit:
             done_s=place.resumed_s,
             done_Ah=place.resumed_Ah,
         )
-
-    def _fresh(self, readings: Readings) -> Readings:
-        for name in ("step_time_s", "voltage_V", "current_A"):
-            if not np.isfinite(getattr(readings, name)).all():
-                raise InstrumentError(
-                    f"in step {self.step.index + 1} of run {self.place.run}, {name} of a reading "
-                    "is not a finite number"
-                )
-        fresh = int(np.searchsorted(readings.onboard_index, self._index, side="right"))
-        return readings[fresh:]
 
     def _note_gap(self, missing: int, unix_time_s: float) -> None:
         self._events.append(

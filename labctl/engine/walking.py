@@ -23,7 +23,8 @@ from labctl.engine.hoststeps import HostStep
 from labctl.engine.keeping import Keeping
 from labctl.engine.limits import wider
 from labctl.engine.output import Output
-from labctl.engine.placement import Place, finish_visit
+from labctl.engine.place import Place
+from labctl.engine.placement import SKIP, finish_visit
 from labctl.engine.record import Ending
 from labctl.engine.refusing import asked_of_instrument
 from labctl.engine.run import Checkpoint
@@ -66,6 +67,7 @@ class Walking:
         if await is_refused(self._bench, capabilities, source=True):
             return
         identity = await self._source.open()
+        await self._output.off_for_certain()
         first = self._transit(self._checkpoint.place)
         if first.position is not None and passes_current(self._control_of(first)):
             visit = self._visit_at(first.changed.place)
@@ -168,7 +170,7 @@ class Walking:
         due_s, odd = self._bench.clock.monotonic_s(), 0
         while not self._is_asked_to_leave():
             if self._is_skipped(visit):
-                await self._finish(visit, None, "skip")
+                await self._finish(visit, None, SKIP)
                 return
             try:
                 looked = await self._bench.waiting.unless_asked(self._look())

@@ -7,7 +7,7 @@ from typing import Protocol
 from labctl.drivers.base import Started
 from labctl.engine.bench import Bench
 from labctl.engine.states import Trigger
-from labctl.errors import LinkError
+from labctl.errors import InstrumentError, JournalError, LinkError
 
 
 class Way(Protocol):
@@ -63,6 +63,18 @@ class Way(Protocol):
     async def close(self) -> None:
         """The run is over, or left for another process."""
         ...
+
+
+async def off_without_a_word(way: Way, error: JournalError) -> None:
+    """Output off although the journal cannot keep why: safety comes before the record.
+
+    Raises:
+        JournalError: ``error``, with what went wrong besides.
+    """
+    try:
+        await way.off()
+    except (LinkError, InstrumentError) as failed:
+        raise JournalError(f"{error}; AND THE OUTPUT MAY STILL BE ON: {failed}") from failed
 
 
 class NoWay:

@@ -34,7 +34,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 LineStyle: TypeAlias = str | tuple[float, tuple[float, ...]]
 STYLES: tuple[LineStyle, ...] = ("-", (0, (6, 1.5)), (0, (4, 1.2, 1, 1.2)), (0, (1.2, 1)))
 MOST_FAINT_CYCLES = 60
-_GREY = "#555555"
+GREY = "#555555"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def plot_capacity(
         right = figure.add_subplot(grid[row, 1], sharex=above)
         _draw_dqdv(right, shown, colour, last=row == rows - 1)
         above = right
-    _dress(left)
+    dress(left)
     left.set_xlabel("specific capacity (mAh g$^{-1}$ of active material)")
     left.set_ylabel("voltage (V)")
     left.set_xlim(left=0)
@@ -205,11 +205,11 @@ def _draw_dqdv(axes: Axes, shown: CapacityCurves, colour: str, *, last: bool) ->
             axes.plot(curve.voltage_V, height, color=colour, linewidth=1.5)
             axes.fill_between(curve.voltage_V, height, color=colour, alpha=0.12, linewidth=0)
             tops.append(float(curve.dqdv_Ah_V.max()))
-    axes.axhline(0, color=_GREY, linewidth=0.8)
+    axes.axhline(0, color=GREY, linewidth=0.8)
     top = max(tops)
     axes.set_ylim(-1.18 * top, 1.55 * top)
     for plateau in shown.plateaus():
-        axes.axvline(plateau.voltage_V, color=_GREY, linewidth=0.8, linestyle=":", ymax=0.86)
+        axes.axvline(plateau.voltage_V, color=GREY, linewidth=0.8, linestyle=":", ymax=0.86)
         axes.plot(
             [plateau.charge.voltage_V, plateau.discharge.voltage_V],
             [plateau.charge.height_Ah_V, -plateau.discharge.height_Ah_V],
@@ -236,7 +236,7 @@ def _draw_dqdv(axes: Axes, shown: CapacityCurves, colour: str, *, last: bool) ->
         fontweight="bold",
         fontsize=10,
     )
-    _dress(axes)
+    dress(axes)
     axes.set_ylabel("dQ/dV (mAh g$^{-1}$ V$^{-1}$)")
     axes.yaxis.set_label_position("right")
     axes.yaxis.tick_right()
@@ -248,7 +248,8 @@ def _draw_dqdv(axes: Axes, shown: CapacityCurves, colour: str, *, last: bool) ->
         axes.tick_params(labelbottom=False)
 
 
-def _dress(axes: Axes) -> None:
+def dress(axes: Axes) -> None:
+    """What all plots have in common: a light grid, no box, small ticks between."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)

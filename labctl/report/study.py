@@ -19,7 +19,9 @@ from rich.text import Text
 
 from labctl.report.runs_of_study import Measured, StudyRun, StudyRuns
 
-HEADINGS = ("row", "what", "measured", "published", "difference", "agrees", "runs")
+HEADINGS = ("row", "what", "measured", "published", "difference", "agrees", "runs", "remark")
+_FROM_WIDTH = {"difference": 90, "runs": 130}
+"""Columns that a narrow terminal does not get, and from which width on it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +86,16 @@ class Row:
     def said(self) -> tuple[str, ...]:
         """The row in words, for :data:`HEADINGS`."""
         runs = ", ".join(self.runs)
-        if self.measured is None:
-            return (
-                str(self.number), self.what, "–", self.published(), "", "no run",
-                runs or self.remark,
-            )  # fmt: skip
-        unit = f" {self.unit}" if self.unit else ""
-        known = math.isfinite(self.measured)
-        figure = f"{self.measured:.{self.digits}f}{unit}" if known else "not to be told"
-        difference = self.difference
-        by = "" if difference is None or not known else f"{difference:+.{self.digits}f}"
-        remark = f" ({self.remark})" if self.remark else ""
-        agrees = "yes" if self.holds else "NO"
+        figure, by, agrees = "", "", "no run"
+        if self.measured is not None:
+            known = math.isfinite(self.measured)
+            figure = f"{self.measured:.{self.digits}f}" if known else "unknown"
+            figure += f" {self.unit}" if self.unit and known else ""
+            if self.difference is not None and known:
+                by = f"{self.difference:+.{self.digits}f}"
+            agrees = "yes" if self.holds else "NO"
         return (
-            str(self.number), self.what, figure, self.published(), by, agrees, runs + remark
+            str(self.number), self.what, figure, self.published(), by, agrees, runs, self.remark
         )  # fmt: skip
 
 
@@ -117,6 +115,14 @@ class Study:
     def answered(self) -> int:
         """How many rows were measured."""
         return sum(row.measured is not None for row in self.rows)
+
+    def runs_by_row(self) -> str:
+        """Which runs the figures of each measurement come from, in one line."""
+        by_number: dict[int, dict[str, None]] = {}
+        for row in self.rows:
+            if row.runs:
+                by_number.setdefault(row.number, {}).update(dict.fromkeys(row.runs))
+        return "; ".join(f"{number}: {', '.join(runs)}" for number, runs in by_number.items())
 
     def summary(self) -> str:
         """One or two sentences about all of it."""
@@ -157,30 +163,38 @@ def read_study(archive: Measured, *, runs: Collection[str] | None = None) -> Stu
     return Study(tuple(sorted(rows, key=lambda row: row.number)), chosen.left_out)
 
 
-def study_table(study: Study) -> Table:
-    """The rows as a table for a terminal."""
+def study_table(study: Study, *, width: int = 120) -> Table:
+    """The rows as a table for a terminal; one that is narrow gets fewer columns."""
     table = Table(
         title="The reference study, measured", title_justify="left", title_style="bold",
         header_style="bold", box=box.SIMPLE_HEAD, caption=study.summary(), caption_justify="left",
+        padding=(0, 1),
     )  # fmt: skip
-    for heading in HEADINGS:
-        right = heading in ("measured", "difference")
+    if width < _FROM_WIDTH["runs"] and study.answered:
+        table.caption = f"{study.summary()} Runs: {study.runs_by_row()}."
+    columns = [name for name in HEADINGS if width >= _FROM_WIDTH.get(name, 0)]
+    columns.remove("remark")
+    for heading in columns:
         table.add_column(
             heading,
-            justify="right" if right else "left",
-            no_wrap=heading in ("measured", "agrees", "difference"),
+            justify="right" if heading in ("measured", "difference") else "left",
+            no_wrap=heading in ("measured", "difference", "agrees"),
             overflow="fold",
+            ratio=None if heading in ("row", "measured", "difference", "agrees") else 2,
         )
-    before = 0
+    number_before, remark_before = 0, ""
     for row in study.rows:
-        words = row.said()
-        number = words[0] if row.number != before else ""
-        before = row.number
+        words: dict[str, str | Text] = dict(zip(HEADINGS, row.said(), strict=True))
+        told = Text(row.what)
+        if row.number == number_before:
+            words["row"] = ""
+        if row.remark and (row.number, row.remark) != (number_before, remark_before):
+            told.append(f"\n{row.remark}", style="italic dim")
+        words["what"] = told
         style = {True: "green", False: "bold red", None: "dim"}[row.holds]
-        table.add_row(
-            number, *words[1:5], Text(words[5], style=style), words[6],
-            style="dim" if row.holds is None else "",
-        )  # fmt: skip
+        words["agrees"] = Text(str(words["agrees"]), style=style)
+        table.add_row(*(words[name] for name in columns), style="dim" if row.holds is None else "")
+        number_before, remark_before = row.number, row.remark
     return table
 
 
@@ -193,13 +207,13 @@ def study_lines(study: Study) -> str:
 def study_text(study: Study, *, width: int = 120) -> str:
     """The table as plain text of a width, for files and mail."""
     out = io.StringIO()
-    Console(file=out, width=width, color_system=None).print(study_table(study))
+    Console(file=out, width=width, color_system=None).print(study_table(study, width=width))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
 def print_study(study: Study, console: Console) -> None:
     """A table on a terminal; into a pipe or a file the lines."""
     if console.is_terminal:
-        console.print(study_table(study))
+        console.print(study_table(study, width=console.width))
     else:
         console.file.write(study_lines(study))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from labctl.analysis.cycles import retention_over
 from labctl.analysis.rate import at_rate
@@ -73,15 +74,13 @@ def _presodiation(runs: StudyRuns) -> Iterator[Row]:
     precycled = {run.cell for run in runs.runs if run.recipe == study.PRECYCLE}
     descended = [run for run in with_it if precycled & set(run.parents)]
     yield Row(
-        12, "full cells built from a hard carbon that was cycled before", "%",
+        12, "full cells built from a cycled hard carbon", "%",
         100 * len(descended) / len(with_it) if with_it else None,
         Expected(100.0, text="taken from row 11's cell"), tuple(run.run for run in descended),
         "" if with_it else wanting, 0,
     )  # fmt: skip
 
-    def slow_mAh_g(run: StudyRun) -> float:
-        return _slow(runs, run, "discharge_mAh_g")
-
+    slow_mAh_g = partial(_slow, runs, "discharge_mAh_g")
     given, names = mean_of(with_it, slow_mAh_g)
     given_without, names_without = mean_of(without, slow_mAh_g)
     gain = over(given, given_without)
@@ -104,7 +103,7 @@ def _presodiation(runs: StudyRuns) -> Iterator[Row]:
             Expected(study.FULL_MEAN_V, study.FULL_MEAN_TOLERANCE_V), 3,
         ),
     ):  # fmt: skip
-        measured, some = mean_of(with_it, lambda run, name=column: _slow(runs, run, name))
+        measured, some = mean_of(with_it, partial(_slow, runs, column))
         yield Row(
             13, f"full cell: {what}", unit, measured, expected, some, "" if some else wanting,
             digits,
@@ -155,7 +154,7 @@ def _rates_and_cycling(runs: StudyRuns) -> Iterator[Row]:
     )  # fmt: skip
 
 
-def _slow(runs: StudyRuns, run: StudyRun, column: str) -> float:
+def _slow(runs: StudyRuns, column: str, run: StudyRun) -> float:
     """Median of a figure over the first cycles at 0.2C, the very first left out."""
     blocks = runs.blocks(run)
     if not len(blocks) or abs(math.log(float(blocks["rate_C"].iloc[0]) / SLOW_C)) > 0.05:

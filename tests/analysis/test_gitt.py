@@ -146,8 +146,18 @@ def test_coefficients_are_gathered_by_voltage_and_steps_lost_in_noise_left_out()
     found = titration(titrated([1e-14, 3e-14, 2e-14, 8e-14], 0.06), LENGTH_M, MASS_G)
     by_voltage = diffusivity_by_voltage(found, 0.1)
     assert list(by_voltage.index) == pytest.approx([3.05, 3.15, 3.25])
-    assert list(by_voltage) == pytest.approx([2e-14, 2e-14, 8e-14], rel=1e-6)
+    wanted = pytest.approx([2e-14, 2e-14, 8e-14], rel=1e-6)
+    assert list(by_voltage["diffusivity_m2_per_s"]) == wanted
+    assert list(by_voltage["pulses"]) == [2, 1, 1]
     assert len(diffusivity_by_voltage(found, 0.1, least_change_V=0.07)) == 0
+
+
+def test_a_pulse_in_which_the_solid_keeps_pace_gives_a_lower_bound_alone() -> None:
+    ceiling = 4 * LENGTH_M**2 / (math.pi * PULSE_S)
+    found = titration(titrated([0.5 * ceiling, 0.99 * ceiling]), LENGTH_M, MASS_G)
+    assert list(found["lower_bound"]) == [False, True]
+    by_voltage = diffusivity_by_voltage(found, 10.0)
+    assert list(by_voltage["lower_bound"]) == [True]
 
 
 def test_the_geometry_is_volume_over_area() -> None:

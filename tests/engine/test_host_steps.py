@@ -284,6 +284,21 @@ async def test_a_restart_while_the_host_waits_interrupts_no_cycle(bench: Bench) 
     assert (cycle.complete, cycle.interrupted) == (True, False)
 
 
+async def test_a_rest_that_the_instrument_ends_by_itself_is_begun_again_while_the_host_waits(
+    on_source: Bench,
+) -> None:
+    on_source.source.rests_for_s = 600.0
+    loop = Loop(1, (wait_for(0, timeout_s=3600.0), charge(1)), counts_cycles=True)
+    records, events = await on_source.run_through(program_of(loop))
+    assert ends(events) == ["step_time_s >= 3600", "voltage_V >= 4"]
+    assert on_source.source.calls.count("begin") >= 6
+    assert records.test_time_s[records.visit == 1].max() == pytest.approx(3600.0, abs=130.0)
+    assert not of_kind(events, GapRecorded)
+    [cycle] = of_kind(events, CycleEnded)
+    assert isinstance(cycle, CycleEnded)
+    assert not cycle.interrupted
+
+
 async def test_a_marker_is_in_the_journal_before_it_is_told_and_has_its_record(
     bench: Bench,
 ) -> None:

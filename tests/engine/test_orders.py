@@ -1,4 +1,4 @@
-"""What people ask of a run, on either kind of instrument: it is done once, or it is said why not."""
+"""What people ask of a run, on either kind of instrument: done once, or it is said why not."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from paper_cycler import LIMITS, PaperCycler, charge, discharge, rest, three_cycles
+from paper_cycler import PaperCycler, charge, discharge, rest, three_cycles
 from paper_runs import LabClock, at_work, begin, kept, of_kind, runner_from, until
 from paper_source import PaperSource
 
-from labctl.drivers.base import ChannelState
 from labctl.engine.bench import Pace
-from labctl.engine.journal import Journal, open_journal
+from labctl.engine.journal import Entry, Journal, open_journal
 from labctl.engine.runner import Runner
 from labctl.engine.states import RunState
 from labctl.errors import CommandError, LinkError
@@ -205,7 +204,7 @@ async def test_a_skipped_step_ends_by_that_and_the_next_one_begins(lab: Lab) -> 
     assert [step.step for step in steps] == [1, 2, 3, 2, 3, 2, 3]
     assert [step.ended_by for step in steps][:3] == ["step_time_s >= 600", "skip", "voltage_V <= 2"]
     assert top(records, 2) < 1.5e-3
-    assert [cycle.interrupted for cycle in cycles_of(events)] == [False, False, False]
+    assert [cycle.interrupted for cycle in cycles_of(events)] == [True, False, False]
     assert await lab.journal.answer_to("c1") == b"done"
     assert outcome(events)[0] == "completed"
 
@@ -390,7 +389,6 @@ async def test_a_stretch_that_ends_just_when_the_run_pauses_is_gone_on_from_when
     lab.cycler.rows_per_answer = 5
     async with at_work(runner) as running:
         await until(lambda: runner.checkpoint.place.seq >= 5)
-        lab.cycler.says = None
         await runner.pause("lunch")
         lab.cycler.paused = False
         lab.cycler.rows_per_answer = 100
@@ -438,6 +436,45 @@ async def test_a_stop_while_the_link_is_down_takes_effect_when_it_is_back(lab: L
     assert lab.is_open
 
 
+async def test_a_run_that_was_held_before_it_began_begins_when_it_is_released(
+    journal: Journal,
+) -> None:
+    lab = Lab("source", journal)
+    runner = await lab.made()
+    async with at_work(runner) as running:
+        lab.source.deaf, lab.source.output_on = 6, True
+        await until(lambda: runner.checkpoint.state is RunState.HELD)
+        assert "says that it is on" in runner.checkpoint.reason
+        await runner.release("it was switched off by hand")
+        await running
+    assert runner.checkpoint.state is RunState.COMPLETED
+
+
+async def test_a_stop_does_not_wait_for_a_journal_that_hangs(lab: Lab) -> None:
+    await begin(lab.journal, PROGRAM)
+    driver = lab.source if lab.kind == "source" else lab.cycler
+    pace = Pace(slow_journal_s=1.0, keep_every_s=0.0)
+    runner = await runner_from(lab.journal, driver, lab.clock, pace=pace)
+    commit, free = lab.journal.commit, asyncio.Event()
+
+    async def stuck(entry: Entry) -> None:
+        if entry.checkpoint is not None and entry.checkpoint.place.seq > 60:
+            await free.wait()
+        await commit(entry)
+
+    runner._record.journal.commit = stuck  # type: ignore[method-assign]
+    async with at_work(runner) as running:
+        await until(lambda: runner.checkpoint.place.seq >= 40)
+        await a_while()
+        stopping = asyncio.create_task(runner.stop("smoke"))
+        await until(lambda: lab.is_open)
+        assert not stopping.done()
+        free.set()
+        await stopping
+        await running
+    assert outcome((await kept(lab.journal))[1])[0] == "stopped"
+
+
 async def test_a_look_that_hangs_does_not_keep_a_stop_waiting(journal: Journal) -> None:
     lab = Lab("source", journal)
     runner = await lab.made()
@@ -456,7 +493,3 @@ async def test_a_look_that_hangs_does_not_keep_a_stop_waiting(journal: Journal) 
         await running
     assert lab.is_open
     assert runner.checkpoint.state is RunState.STOPPED
-
-
-assert LIMITS
-assert ChannelState

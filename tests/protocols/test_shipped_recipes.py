@@ -48,6 +48,7 @@ def test_the_recipes_of_the_study_are_shipped() -> None:
         "cycling-0.2C",
         "endurance-50C",
         "formation",
+        "full-cell-as-made",
         "gitt",
         "hard-carbon-precycle",
         "hppc",
@@ -60,7 +61,7 @@ def test_the_recipes_of_the_study_are_shipped() -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_recipe_runs_on_its_cell_and_points_to_the_schema(name: str, cell: Cell) -> None:
-    if name in {"hard-carbon-precycle", "pre-sodiated-full-cell"}:
+    if name in {"hard-carbon-precycle", "pre-sodiated-full-cell", "full-cell-as-made"}:
         cell = msgspec.structs.replace(cell, safe_voltage_min_V=-0.1)
     recipe = shipped(name)
     assert compile_recipe(recipe, cell).visit_count > 1

@@ -296,7 +296,7 @@ def rate_ladder(lab: Lab, cell: str, material: str, run: str) -> None:
 
 
 def gitt(lab: Lab, cell: str, material: str, run: str) -> None:
-    """Recipe 'GITT'."""
+    """Recipe 'GITT' with pulses of a minute at 1C, short enough for these materials."""
     one = lab.run(run, cell, "GITT", new_cell(material))
     one.rest(600.0)
     one.full_cycle(0.2, "preparation")
@@ -304,10 +304,10 @@ def gitt(lab: Lab, cell: str, material: str, run: str) -> None:
     for sign, end_V in ((1, 4.1), (-1, 1.5)):
         for _ in range(110):
             one.flow(
-                sign * 0.1, end_V, seconds=600.0, every_s=10.0, every_V=5e-3,
+                sign * 1.0, end_V, seconds=60.0, every_s=0.5, every_V=1e-3,
                 step=3 if sign > 0 else 5,
             )  # fmt: skip
-            if (one.model.voltage_V(sign * 0.1 * one.one_C_A) - end_V) * sign >= -1e-6:
+            if (one.model.voltage_V(sign * one.one_C_A) - end_V) * sign >= -1e-6:
                 break
             one.rest(7200.0)
     one.end_cycle()
