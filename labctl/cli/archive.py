@@ -134,6 +134,39 @@ def cycles(
 
 
 @app.command()
+def study(
+    context: typer.Context,
+    runs: Annotated[
+        list[str] | None, typer.Option("--run", help="This run alone; may be repeated.")
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Draw the figures of the study into this folder.")
+    ] = None,
+    config: ConfigOption = None,
+    url: UrlOption = None,
+) -> None:
+    """The reference study beside what was measured. Exit code 1 if a figure does not agree.
+
+    Runs are known by the names of their recipes and the materials of their cells. Into a pipe go
+    lines with tabs between.
+    """
+    from labctl.report.study import print_study, read_study
+
+    with _opened(config or context.obj, url) as opened:
+        found = read_study(opened, runs=runs)
+        drawn = {}
+        if plots is not None:
+            from labctl.report.study_plots import draw_study
+
+            drawn = draw_study(opened, plots, runs=runs)
+    print_study(found, out)
+    for path in drawn.values():
+        err.print(f"wrote {path}", highlight=False)
+    if found.disagreeing:
+        raise typer.Exit(1)
+
+
+@app.command()
 def export(
     context: typer.Context,
     run: RunArgument,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from labctl.demo.conduct import Heard
     from labctl.demo.findings import Findings
     from labctl.demo.study import Study
+    from labctl.report.study import Study as PublishedStudy
 
 
 class BrokerName(enum.Enum):
@@ -190,10 +191,8 @@ def _tell(findings: Findings, bench: Bench) -> None:
     out.print("ch., disch.: mean voltages   *: incomplete\n", style="dim")
     out.print(_figure_table(findings))
     if findings.published is not None:
-        from labctl.report.study import print_study
-
         out.print()
-        print_study(findings.published, out)
+        out.print(_study_table(findings.published))
     out.print()
     if findings.alarms.empty:
         out.print("No alarm was raised.")
@@ -226,6 +225,7 @@ def _tell(findings: Findings, bench: Bench) -> None:
 
 [bold]What to type next[/]
   . .venv/bin/activate
+  labctl archive study {config}
   labctl archive cycles {run} {config}
   labctl alarms list {config}
   labctl up {config}       and, while that runs, in another terminal:
@@ -234,6 +234,20 @@ def _tell(findings: Findings, bench: Bench) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _study_table(published: PublishedStudy) -> Table:
+    """Each row of the study; 'labctl archive study' also has the runs that it came from."""
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table.add_column("", min_width=1, no_wrap=True)
+    table.add_column("the reference study, measured")
+    for heading in ("measured", "published", "off by"):
+        table.add_column(heading, justify="right", no_wrap=heading != "published")
+    for row in published.rows:
+        _, what, measured, expected, apart, *_ = row.said()
+        holds = "[green]✓[/]" if row.holds else "[bold red]✗[/]"
+        table.add_row(holds, f"{row.number} {escape(what)}", measured, escape(expected), apart)
+    return table
 
 
 def _cycle_table(findings: Findings) -> Table:

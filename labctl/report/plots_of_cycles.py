@@ -10,7 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from labctl.analysis.cycles import retention_over
 from labctl.analysis.thinning import rows_to_draw
@@ -56,6 +58,8 @@ def plot_rate_ladder(cells: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> 
     dress(axes)
     axes.set_ylim(0, top)
     axes.set_xlim(0.5, float(blocks["last_cycle"].max()) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("cycle")
     axes.set_ylabel("discharge capacity (mAh g$^{-1}$)")
     axes.legend(loc="lower left", frameon=False, fontsize=9)
@@ -74,7 +78,7 @@ def plot_endurance(
     Args:
         cycles: the fast cycles in order, by number: columns discharge_mAh_g, coulombic_efficiency.
         checks: the check-ups, by number: column discharge_mAh_g.
-        published: retention in per cent from one fast cycle to another, drawn as lines.
+        published: retention in per cent from one fast cycle to another, drawn as stars.
 
     Raises:
         ValueError: no cycle.
@@ -97,7 +101,7 @@ def plot_endurance(
         at = np.searchsorted(cycles.index.to_numpy(), checks.index.to_numpy())
         axes.plot(
             at, 100 * slow / slow[0], linestyle="none", marker="D", markersize=4.5,
-            color=COLOURS[1], markerfacecolor="white", markeredgewidth=1.3,
+            color=COLOURS[1], markerfacecolor="white", markeredgewidth=1.3, clip_on=False, zorder=4,
             label=f"slow check-ups: 100 % is {slow[0]:.1f} mAh g$^{{-1}}$",
         )  # fmt: skip
     _draw_published(axes, given.tolist(), reference, published or {})
@@ -124,7 +128,7 @@ def plot_endurance(
 
 
 def _draw_published(
-    axes, given: list[float], reference: float, published: Mapping[tuple[int, int], float]
+    axes: Axes, given: list[float], reference: float, published: Mapping[tuple[int, int], float]
 ) -> None:
     """The study's retention over each range that the run has reached, beside what was measured."""
     told = []
@@ -133,8 +137,9 @@ def _draw_published(
             continue
         start = 100 * float(np.median(given[first - 1 : first + 4])) / reference
         axes.plot(
-            [first, last], [start, start * percent / 100], color=GREY, linewidth=1.0,
-            linestyle=(0, (5, 3)), zorder=1,
+            last, start * percent / 100, linestyle="none", marker="*", markersize=13, color=GREY,
+            markerfacecolor="white", markeredgewidth=1.3, clip_on=False, zorder=5,
+            label="published" if not told else None,
         )  # fmt: skip
         measured = 100 * retention_over(given, first, last)
         told.append(f"cycles {first:,} to {last:,}: {measured:.1f} % (published {percent:g} %)")

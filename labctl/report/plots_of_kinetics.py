@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from labctl.analysis.gitt import diffusivity_by_voltage
 from labctl.analysis.impedance import Circuit
@@ -41,15 +42,16 @@ def plot_titrations(
     left, right = figure.subplots(1, 2)
     looks = itertools.cycle(zip(COLOURS, itertools.cycle(MARKS), strict=False))
     for (name, pulses), (colour, mark) in zip(cells.items(), looks, strict=False):
-        first = True
-        for charging, part in pulses.groupby("charging"):
+        for charging in (True, False):
+            part = pulses[pulses["charging"] == charging]
+            if not len(part):
+                continue
             charge = part["charge_mAh_g"].to_numpy(dtype=np.float64)
-            passed = np.abs(charge - charge[0])
             left.plot(
-                passed, part["after_V"], color=colour, linewidth=1.3,
-                linestyle="-" if charging else (0, (4, 1.5)), label=name if first else None,
+                np.abs(charge - charge[0]), part["after_V"], color=colour, linewidth=1.3,
+                linestyle="-" if charging else (0, (4, 1.5)),
+                label=f"{name}, {'charge' if charging else 'discharge'}",
             )  # fmt: skip
-            first = False
         steps = pulses[pulses["steady_change_V"].abs() >= least_change_V]
         right.plot(
             steps["equilibrium_V"], steps["diffusivity_m2_per_s"], linestyle="none", marker=mark,
@@ -69,10 +71,7 @@ def plot_titrations(
                 )  # fmt: skip
     left.set_xlabel("charge passed (mAh g$^{-1}$)")
     left.set_ylabel("voltage at the end of the rests (V)")
-    left.legend(
-        loc="lower right", frameon=False, fontsize=9, title="charge ——   discharge – –",
-        title_fontsize=8,
-    )  # fmt: skip
+    left.legend(loc="center right", fontsize=9, edgecolor="none", framealpha=0.85)
     right.set_yscale("log")
     right.set_xlabel("voltage (V)")
     right.set_ylabel("diffusion coefficient (m$^2$ s$^{-1}$)")
@@ -82,6 +81,8 @@ def plot_titrations(
     )  # fmt: skip
     for axes in (left, right):
         dress(axes)
+    right.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}"))
     right.yaxis.set_minor_locator(NullLocator())
     return figure
 
@@ -109,7 +110,7 @@ def plot_voltammograms(cells: Mapping[str, tuple[Leg, Leg, float]]) -> Figure:
         if main is not None:
             label += (
                 f": {main.anodic.current_A * 1e3 / mass_g:.0f} and "
-                f"{main.cathodic.current_A * 1e3 / mass_g:.0f} mA g$^{{-1}}$, "
+                f"−{abs(main.cathodic.current_A) * 1e3 / mass_g:.0f} mA g$^{{-1}}$, "
                 f"{1e3 * main.separation_V:.0f} mV apart"
             )
             for peak in (main.anodic, main.cathodic):
@@ -149,6 +150,7 @@ def plot_nyquist(cells: Mapping[str, Sequence[tuple[pd.DataFrame, Circuit]]]) ->
     figure = Figure(figsize=(8.6, 5.0), layout="constrained")
     axes = figure.add_subplot()
     widest = 0.0
+    named: list[tuple[pd.DataFrame, str, str]] = []
     looks = itertools.cycle(zip(COLOURS, itertools.cycle(MARKS), strict=False))
     for (name, spectra), (colour, mark) in zip(cells.items(), looks, strict=False):
         if not spectra:
@@ -168,26 +170,41 @@ def plot_nyquist(cells: Mapping[str, Sequence[tuple[pd.DataFrame, Circuit]]]) ->
             marker=mark, markersize=4.5, color=colour, markerfacecolor="white",
             label=(
                 f"{name} at {float(shown['voltage_V'].iloc[0]):.2f} V: charge transfer "
-                f"{circuit.charge_transfer_ohm:.1f} ± {circuit.charge_transfer_error_ohm:.1f} Ω"
+                f"{circuit.charge_transfer_ohm:.1f} ± {circuit.charge_transfer_error_ohm:.1g} Ω"
             ),
         )  # fmt: skip
         fine = np.geomspace(frequency.min(), frequency.max(), 400)
         fitted = circuit.impedance_ohm(fine)
         axes.plot(fitted.real, -fitted.imag, color=colour, linewidth=1.3)
-        for decade in (1000.0, 100.0, 10.0, 1.0):
-            nearest = int(np.argmin(np.abs(np.log(frequency / decade))))
-            real = float(shown["impedance_real_ohm"].iloc[nearest])
-            imag = -float(shown["impedance_imag_ohm"].iloc[nearest])
-            axes.plot(real, imag, marker=mark, markersize=5.5, color=colour)
-            axes.annotate(
-                f"{decade:g} Hz", (real, imag), xytext=(0, 8), textcoords="offset points",
-                fontsize=7.5, color=colour, ha="center",
-            )  # fmt: skip
+        named.append((shown, colour, mark))
+    _name_decades(axes, named, widest)
     dress(axes)
     axes.set_xlim(0, 1.2 * widest)
     axes.set_ylim(0, 0.62 * widest)
     axes.set_aspect("equal", adjustable="box")
     axes.set_xlabel("Re Z (Ω)")
     axes.set_ylabel("−Im Z (Ω)")
-    axes.legend(loc="upper left", frameon=False, fontsize=9)
+    axes.legend(loc="upper left", fontsize=9, edgecolor="none", framealpha=0.85)
     return figure
+
+
+def _name_decades(
+    axes: Axes, spectra: Sequence[tuple[pd.DataFrame, str, str]], widest: float
+) -> None:
+    """Fill the marks of whole decades and write their frequency, where there is room for it."""
+    taken: list[complex] = []
+    for spectrum, colour, mark in spectra:
+        frequency = spectrum["frequency_Hz"].to_numpy(dtype=np.float64)
+        for decade in (1000.0, 100.0, 10.0, 1.0):
+            nearest = int(np.argmin(np.abs(np.log(frequency / decade))))
+            real = float(spectrum["impedance_real_ohm"].iloc[nearest])
+            imag = -float(spectrum["impedance_imag_ohm"].iloc[nearest])
+            axes.plot(real, imag, marker=mark, markersize=5.5, color=colour)
+            near = any(abs(complex(real, imag) - one) < 0.1 * widest for one in taken)
+            if imag < 0.05 * widest or near:
+                continue
+            taken.append(complex(real, imag))
+            axes.annotate(
+                f"{decade:g} Hz", (real, imag), xytext=(0, 8), textcoords="offset points",
+                fontsize=8, color=colour, ha="center",
+            )  # fmt: skip

@@ -244,6 +244,18 @@ def test_where_the_instrument_went_tells_how_the_step_before_ended() -> None:
     assert walk.step(placed.place.position).index == 2
 
 
+def test_a_step_whose_time_begins_anew_is_visited_again_though_no_mark_says_so() -> None:
+    program = program_of(Loop(2, (charge(TIME),), counts_cycles=True))
+    walk = Walk(program)
+    first = readings_of_visit(walk.steps[0], TIME)
+    second = readings_of_visit(walk.steps[0], TIME, first_index=len(first) + 1)
+    at_once = place_readings(walk, Place(run="r"), joined([first, second]))
+    place = place_readings(walk, Place(run="r"), first).place
+    in_parts = place_readings(walk, through_the_journal(place), second)
+    assert at_once.place == in_parts.place
+    assert in_parts.place.visit == 2
+
+
 def test_a_new_segment_begins_a_visit_though_step_and_mark_are_the_same() -> None:
     program = program_of(Loop(2, (charge(TIME),), counts_cycles=True))
     walk = Walk(program)
