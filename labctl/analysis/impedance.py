@@ -20,7 +20,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ FEWEST_POINTS = 8
 LEAST_EXPONENT = 0.5
 SMALLEST_ARC = 0.01
 """Share of the largest measured |Z| below which a resistance is not looked for."""
+FIRST_STEPS, KEPT_STARTS, MOST_STEPS = 8, 3, 200
 _DIFFUSION_PARAMETERS: dict[Diffusion, int] = {"none": 0, "semi-infinite": 1, "finite": 2}
 
 
@@ -186,16 +187,21 @@ class _Model:
             if self.arcs == 1
             else [(0.25, 0.45), (0.3, 0.65), (0.45, 0.65), (0.1, 0.4)]
         )
+        slowest = 2 * math.pi * float(self.frequency_Hz[-1])
+        slope = max(slowest * -float(self.measured.imag[-1]), 1e-6 * width)
+        diffusions: list[list[float]] = [[]]
+        if self.diffusion == "semi-infinite":
+            diffusions = [[math.log(0.1 * width)]]
+        elif self.diffusion == "finite":
+            # At low frequency -Im Z is R_d / (w tau_d), so that one follows from the other.
+            layers_s = [share / slowest for share in (0.1, 1.0, 30.0)]
+            diffusions = [[math.log(slope * tau_s), math.log(tau_s)] for tau_s in layers_s]
         found = []
-        for shares in places:
+        for shares, diffusion in itertools.product(places, diffusions):
             p = [math.log(0.9 * series)]
             for share in shares:
                 p += [math.log(width / (2 * self.arcs)), low + share * (high - low), 0.9]
-            if self.diffusion == "semi-infinite":
-                p.append(math.log(0.1 * width))
-            elif self.diffusion == "finite":
-                p += [math.log(0.3 * width), high]
-            found.append(np.array(p))
+            found.append(np.array([*p, *diffusion]))
         return found
 
 
@@ -205,17 +211,19 @@ def _fitted(model: _Model) -> tuple[float, Circuit]:
 
     low, high = model.bounds()
     margin = 1e-6 * (high - low)
-    fits = [
-        least_squares(
+
+    def search(start: FloatColumn, most: int) -> Any:  # noqa: ANN401
+        return least_squares(
             model.residuals,
             np.clip(start, low + margin, high - margin),
             bounds=(low, high),
             x_scale="jac",
-            max_nfev=200,
+            max_nfev=most,
         )
-        for start in model.starts()
-    ]
-    best = min(fits, key=lambda fit: float(fit.cost))
+
+    # A few steps from each start show which of them are worth going on from.
+    tried = sorted((search(start, FIRST_STEPS) for start in model.starts()), key=_cost)
+    best = min((search(fit.x, MOST_STEPS) for fit in tried[:KEPT_STARTS]), key=_cost)
     observations, count = 2 * len(model.measured), model.count
     squares = max(2 * float(best.cost), 1e-24)
     spare = max(observations - count - 2, 1)
@@ -227,6 +235,10 @@ def _fitted(model: _Model) -> tuple[float, Circuit]:
     variance = squares / max(observations - count, 1)
     covariance = np.linalg.pinv(best.jac.T @ best.jac) * variance
     return criterion, _circuit(model, best.x, covariance, math.sqrt(squares / observations))
+
+
+def _cost(fit: Any) -> float:  # noqa: ANN401
+    return float(fit.cost)
 
 
 def _circuit(model: _Model, p: FloatColumn, covariance: FloatColumn, misfit: float) -> Circuit:

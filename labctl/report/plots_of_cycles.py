@@ -47,12 +47,12 @@ def plot_rate_ladder(cells: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> 
         )  # fmt: skip
     top = 1.16 * highest
     blocks = next(iter(cells.values()))[1]
-    for place, block in enumerate(blocks.itertuples()):
-        first, last = float(block.first_cycle), float(block.last_cycle)
+    table = blocks[["first_cycle", "last_cycle", "rate_C"]].to_numpy(dtype=np.float64)
+    for place, (first, last, rate_C) in enumerate(table.tolist()):
         if place % 2 == 0:
             axes.axvspan(first - 0.5, last + 0.5, color="#F2F2F2", zorder=0, linewidth=0)
         axes.text(
-            (first + last) / 2, 0.985 * top, f"{float(block.rate_C):.2g}C", ha="center", va="top",
+            (first + last) / 2, 0.985 * top, f"{rate_C:.2g}C", ha="center", va="top",
             fontsize=9, color="#222222",
         )  # fmt: skip
     dress(axes)
@@ -131,7 +131,7 @@ def _draw_published(
     axes: Axes, given: list[float], reference: float, published: Mapping[tuple[int, int], float]
 ) -> None:
     """The study's retention over each range that the run has reached, beside what was measured."""
-    told = []
+    told: list[str] = []
     for (first, last), percent in published.items():
         if len(given) < last:
             continue

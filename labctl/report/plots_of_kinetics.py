@@ -71,7 +71,7 @@ def plot_titrations(
                 )  # fmt: skip
     left.set_xlabel("charge passed (mAh g$^{-1}$)")
     left.set_ylabel("voltage at the end of the rests (V)")
-    left.legend(loc="center right", fontsize=9, edgecolor="none", framealpha=0.85)
+    figure.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=9)
     right.set_yscale("log")
     right.set_xlabel("voltage (V)")
     right.set_ylabel("diffusion coefficient (m$^2$ s$^{-1}$)")

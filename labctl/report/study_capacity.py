@@ -210,7 +210,8 @@ def fast_cycles(runs: StudyRuns, run: StudyRun) -> pd.DataFrame:
     rate_C = cycles["current_max_A"].to_numpy(dtype=np.float64) / run.one_C_A
     with np.errstate(divide="ignore", invalid="ignore"):
         fast = np.abs(np.log(rate_C / study.FAST_RATE_C)) <= SAME_RATE
-    return cycles[fast & cycles["comparable"].to_numpy(dtype=bool)]
+    chosen: pd.DataFrame = cycles.loc[fast & cycles["comparable"].to_numpy(dtype=bool)]
+    return chosen
 
 
 def _capacity_by_rate(blocks: Sequence[pd.DataFrame]) -> dict[float, float]:

@@ -59,7 +59,7 @@ def _compared(he_v: pd.DataFrame, nvp: pd.DataFrame) -> tuple[float | None, str]
         diffusivity_by_voltage(one, WIDTH_OF_D_V, least_change_V=LEAST_STEADY_CHANGE_V)
         for one in (he_v, nvp)
     )
-    told = b[~b["lower_bound"]].join(a, lsuffix="_nvp", how="inner")
+    told = a.join(b[~b["lower_bound"]].add_suffix("_nvp"), how="inner")
     if not len(told):
         return None, "the pulses are too long for either: shorter, stronger ones (1 min at 1C) tell"
     ratio = told["diffusivity_m2_per_s"] / told["diffusivity_m2_per_s_nvp"]

@@ -17,7 +17,7 @@ from labctl.simulators.palmsens.device import Potentiostat
 from labctl.simulators.palmsens.errors import Code, RunError
 from labctl.simulators.palmsens.values import Value
 
-FASTEST_S: Final = 1e-4
+FASTEST_S: Final = 0.9999e-4
 PERIODS: Final = 3.0
 """How long one frequency is measured, and never shorter than the following."""
 LEAST_S: Final = 0.05

@@ -39,6 +39,7 @@ class PtyPort:
         self._waits = waits
         self._master = self._slave = -1
         self._plugs = 0
+        self._unheard = False
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self.path = ""
@@ -87,18 +88,20 @@ class PtyPort:
             await self._change()
         left, plugs = memoryview(data), self._plugs
         nap_s = _SHORTEST_NAP_S
-        over_s = self._loop.time() + PATIENCE_S
+        over_s = self._loop.time() + (0.0 if self._unheard else PATIENCE_S)
         while left:
             if not self.plugged or self._plugs != plugs:
                 return
             if not self._waits or self._unread() < AHEAD_BYTES:
                 try:
                     left = left[os.write(self._master, left) :]
+                    self._unheard = False
                     continue
                 except OSError as error:
                     if error.errno not in {errno.EAGAIN, errno.EIO}:
                         raise
             if not self._waits and self._loop.time() > over_s:
+                self._unheard = True
                 return
             await asyncio.sleep(nap_s)
             nap_s = min(2 * nap_s, _LONGEST_NAP_S)

@@ -28,6 +28,7 @@ def blocks(language: str) -> list[str]:
 def fill(engine: Engine, lab: Any) -> None:
     journal = lab.Journal()
     lab.write_run(journal, [lab.CycleSpec(discharge_h=h) for h in [1.0] * 7 + [0.7] * 3])
+    lab.write_visits(journal)
     Ingest(engine).commit([*journal.payloads, b"noise"])
 
 
@@ -66,4 +67,4 @@ def test_a_backup_holds_everything(folder: Path) -> None:
         ["sqlite3", "-readonly", "copy.db", "SELECT count(*) FROM samples_named"],
         cwd=folder, check=True, capture_output=True, text=True,
     )  # fmt: skip
-    assert done.stdout.strip() == "100"
+    assert done.stdout.strip() == "122"

@@ -442,9 +442,10 @@ async def test_a_run_that_was_held_before_it_began_begins_when_it_is_released(
     lab = Lab("source", journal)
     runner = await lab.made()
     async with at_work(runner) as running:
-        lab.source.deaf, lab.source.output_on = 6, True
+        lab.source.deaf, lab.source.output_on = 1000, True
         await until(lambda: runner.checkpoint.state is RunState.HELD)
         assert "says that it is on" in runner.checkpoint.reason
+        lab.source.deaf = 0
         await runner.release("it was switched off by hand")
         await running
     assert runner.checkpoint.state is RunState.COMPLETED

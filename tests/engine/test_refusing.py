@@ -1,4 +1,4 @@
-"""What the host refuses before anything flows, and which limits an instrument has to hold itself."""
+"""What the host refuses before anything flows, and the limits an instrument itself has to hold."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,15 @@ from labctl.archive.database import open_engine, upgrade
 from labctl.archive.ingest import Ingest
 from labctl.archive.queries import Archive
 from labctl.model import RECORD_COLUMNS, Cell, Records, Spectrum
-from labctl.program import ConstantCurrent, Limits, Program, RecordRule, Step, encode_program
+from labctl.program import (
+    ConstantCurrent,
+    Limits,
+    Program,
+    RecordRule,
+    RetentionAlarm,
+    Step,
+    encode_program,
+)
 from labctl.simulators.cells import Anode, CellSpec, build_cell
 from labctl.simulators.cells.interface import Control, Recorder, Trace, Until
 from labctl.stream.batches import encode_events, encode_samples
@@ -39,11 +46,14 @@ ROWS_A_BATCH = 2000
 NEVER_V = 1e9
 
 
-def blank_program(cell: str) -> Program:
+def blank_program(cell: str, alarms: tuple[RetentionAlarm, ...]) -> Program:
     """Something that can be read as a program; nothing here runs it."""
     step = Step(0, "charge", ConstantCurrent(1e-4), (), RecordRule())
     limits = Limits(1.0, 4.4, -1e-2, 1e-2, 1.0, 1e9)
-    return Program(name="x", recipe_sha256="ab" * 32, cell=cell, body=(step,), limits=limits)
+    return Program(
+        name="x", recipe_sha256="ab" * 32, cell=cell, body=(step,), limits=limits,
+        alarms=alarms,
+    )  # fmt: skip
 
 
 class Lab:
@@ -65,14 +75,22 @@ class Lab:
         )  # fmt: skip
         self.events("", CellRegistered(cell=cell, actor="mia", unix_time_s=START_UNIX_S))
 
-    def run(self, run: str, cell: str, recipe: str, model: Any, mass_g: float = MASS_G) -> Run:
+    def run(
+        self,
+        run: str,
+        cell: str,
+        recipe: str,
+        model: Any,
+        mass_g: float = MASS_G,
+        alarms: tuple[RetentionAlarm, ...] = (),
+    ) -> Run:
         """Begin a run of a recipe."""
         self.events(
             run,
             RunCreated(
                 run=run, cell=cell, instrument="rack1", channel="1", recipe_name=recipe,
                 recipe_text="", recipe_sha256="ab" * 32,
-                program=encode_program(blank_program(cell)), active_mass_g=mass_g,
+                program=encode_program(blank_program(cell, alarms)), active_mass_g=mass_g,
                 one_C_mA_per_g=100.0, actor="mia", labctl_version="0.1.0",
                 unix_time_s=START_UNIX_S + self._number,
             ),
@@ -276,9 +294,14 @@ def new_cell(material: str, mass_g: float = MASS_G, **options: Any) -> Any:
     )
 
 
-def capacity(lab: Lab, cell: str, material: str, run: str, model: Any = None) -> None:
-    """Recipe 'Capacity at 0.2C'."""
-    one = lab.run(run, cell, "Capacity at 0.2C", model or new_cell(material))
+def capacity(
+    lab: Lab, cell: str, material: str, run: str, model: Any = None, *, mass_g: float = MASS_G
+) -> None:
+    """Recipe 'Capacity at 0.2C'; ``mass_g`` as it was registered."""
+    alarm = RetentionAlarm(reference_first=1, reference_last=1, over_cycles=1)
+    one = lab.run(
+        run, cell, "Capacity at 0.2C", model or new_cell(material), mass_g, alarms=(alarm,)
+    )
     one.rest(600.0)
     for _ in range(3):
         one.full_cycle(0.2)
@@ -388,6 +411,36 @@ def endurance(
     one.end(outcome)
 
 
+def fading(lab: Lab, cell: str, run: str, capacities_mAh_g: np.ndarray) -> None:
+    """Recipe 'Endurance at 50C' as its figures alone: two samples a cycle, each giving so much."""
+    one = lab.run(run, cell, "Endurance at 50C", None)
+    count = len(capacities_mAh_g)
+    seq = np.arange(1, 2 * count + 1)
+    charging = seq % 2 == 1
+    given_Ah = np.repeat(capacities_mAh_g, 2) * 1e-3 * MASS_G
+    table = np.zeros((2 * count, len(RECORD_COLUMNS)))
+    table[:, 0] = seq
+    table[:, 1] = 60.0 * seq
+    table[:, 2] = START_UNIX_S + table[:, 1]
+    table[:, 3] = (seq + 1) // 2
+    table[:, 4] = np.where(charging, 1, 2)
+    table[:, 5] = seq
+    table[:, 6] = np.where(charging, 4.1, 1.5)
+    table[:, 7] = np.where(charging, 50.0, -50.0) * one.one_C_A
+    table[:, 8] = np.where(charging, given_Ah, 0.0)
+    table[:, 9] = 3.0 * table[:, 8]
+    one._blocks.append(table)
+    one.seq = 2 * count
+    one._events += [
+        CycleEnded(
+            run=run, cycle=n, cycle_class="endurance", first_seq=2 * n - 1, last_seq=2 * n,
+            complete=True, interrupted=False,
+        )
+        for n in range(1, count + 1)
+    ]  # fmt: skip
+    one.end("")
+
+
 def operando(lab: Lab, cell: str, run: str) -> None:
     """Recipe 'Operando at 0.1C', with a pattern every tenth of an hour."""
     one = lab.run(run, cell, "Operando at 0.1C", new_cell("HE-V"))
@@ -440,10 +493,11 @@ class Builders:
     """What tests need of this file, without importing it."""
 
     Lab = Lab
+    MASS_G = MASS_G
     new_cell = staticmethod(new_cell)
     capacity = staticmethod(capacity)
     rate_ladder = staticmethod(rate_ladder)
-    endurance = staticmethod(endurance)
+    fading = staticmethod(fading)
     whole_study = staticmethod(whole_study)
 
 
@@ -468,8 +522,3 @@ def study_archive(study_url: str) -> Iterator[Archive]:
     """That archive, opened."""
     with open_archive(study_url) as archive:
         yield archive
-
-
-def folder_of(url: str) -> Path:
-    """Where an archive in a file lies."""
-    return Path(url.removeprefix("sqlite:///")).parent

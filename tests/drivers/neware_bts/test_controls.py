@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from paper_programs import (
+from bts_programs import (
     CHANNEL,
     LIMITS,
     REST,

@@ -4,9 +4,7 @@ import contextlib
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from paper_programs import (
+from bts_programs import (
     CHANNEL,
     CHARGE,
     DISCHARGE,
@@ -22,6 +20,8 @@ from paper_programs import (
     translated,
     until,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 from labctl.drivers.neware_bts.stepfile import (
     FileStep,
