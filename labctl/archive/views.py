@@ -70,9 +70,13 @@ VIEWS: dict[str, str] = {
                1000 * samples."charge_Ah" / NULLIF(runs.active_mass_g, 0) AS "charge_mAh_g",
                runs.active_mass_g
         FROM markers JOIN runs ON runs.run_number = markers.run_number
+        LEFT JOIN steps
+               ON steps.run_number = markers.run_number
+              AND markers.seq BETWEEN steps.first_seq AND steps.last_seq
         LEFT JOIN samples
                ON samples.run_number = markers.run_number
-              AND samples.cycle = markers.cycle AND samples.seq = markers.seq
+              AND samples.cycle = COALESCE(steps.cycle, markers.cycle)
+              AND samples.seq = markers.seq
     """,
     "alarms_named": """
         SELECT alarms.alarm_number, runs.run_id, runs.cell, alarms.rule, alarms.rule_number,

@@ -128,11 +128,12 @@ class StudyRuns:
         return not run.alarmed or run.recipe in FADING
 
     def cycles(self, run: StudyRun) -> pd.DataFrame:
-        """The cycles of a run that are complete and reckoned, by number."""
+        """The cycles of a run that are complete, reckoned and judged, by number."""
         if run.run not in self._cycles:
             frame = self.archive.cycles(run.run).droplevel("run_id")
             whole = frame["complete"].astype(bool) & ~frame["interrupted"].astype(bool)
-            self._cycles[run.run] = frame[whole & frame["discharge_Ah"].notna()]
+            known = frame["discharge_Ah"].notna() & frame["comparable"].notna()
+            self._cycles[run.run] = frame[whole & known]
         return self._cycles[run.run]
 
     def blocks(self, run: StudyRun) -> pd.DataFrame:

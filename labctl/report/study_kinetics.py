@@ -157,24 +157,22 @@ def circuits_of(runs: StudyRuns, run: StudyRun) -> list[tuple[pd.DataFrame, Circ
 
 
 def _operando(runs: StudyRuns) -> Iterator[Row]:
-    counts: dict[str, int] = {}
+    counts: dict[str, tuple[int, int]] = {}
 
     def placed_percent(run: StudyRun) -> float:
         markers = runs.archive.markers(run.run)
-        inside = markers[markers["cycle"] > 0]
-        counts[run.run] = len(inside)
-        if not len(inside):
+        counts[run.run] = len(markers), int((markers["cycle"] > 0).sum())
+        if not len(markers):
             return math.nan
-        return 100 * float(inside["charge_mAh_g"].notna().mean())
+        return 100 * float(markers["charge_mAh_g"].notna().mean())
 
     measured, names = mean_of(runs.of(study.OPERANDO, HE_V), placed_percent)
-    remark = missing(study.OPERANDO, HE_V)
+    remark = "no marker was set" if counts else missing(study.OPERANDO, HE_V)
     if names:
-        remark = f"{sum(counts[name] for name in names)} markers within the cycle"
-    elif counts:
-        remark = "no marker came within the cycle"
+        total, inside = (sum(some) for some in zip(*(counts[n] for n in names), strict=True))
+        remark = f"{total} markers, {inside} of them within the cycle"
     yield Row(
-        16, f"{HE_V}: patterns that have their place on the charge curve", "%", measured,
+        16, f"{HE_V}: markers that have their place on the charge curve", "%", measured,
         Expected(100.0, text="driven in step with a diffractometer"), names, remark, 0,
     )  # fmt: skip
 

@@ -82,6 +82,17 @@ def test_a_marker_says_where_the_cell_was_when_it_was_set(archive: Archive, lab:
     assert list(markers["active_mass_g"]) == [lab.MASS_G] * 4
 
 
+def test_a_marker_that_came_between_two_cycles_has_its_sample_too(
+    archive: Archive, engine: Engine
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE markers SET cycle = 3 WHERE seq = 14"))
+    assert archive.markers("run-3")["voltage_V"].iloc[3] == pytest.approx(3.14)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM steps"))
+    assert archive.markers("run-3")["voltage_V"].notna().tolist() == [True, True, True, False]
+
+
 def test_a_branch_is_kept_with_its_reason_and_without_a_time(archive: Archive) -> None:
     events = archive.events("run-3").set_index("kind")
     assert events.loc["branch_taken", "detail"]["reason"] == "retention 79 %"

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from labctl.archive import open_archive
+from labctl.archive.database import open_engine
 from labctl.archive.queries import Archive
 from labctl.cli import archive as command
 from labctl.report.published import ENDURANCE_RETENTION
@@ -74,7 +76,7 @@ def test_what_the_simulated_laboratory_measured_agrees_with_the_study(study: Stu
         ("full cell: plateaus", 3.0, 0.0, {"full"}),
         ("full cell without pre-sodiation", 81.0, 3.0, {"full-as-made"}),
         ("at 5C over that at 0.2C", 92.0, 3.0, {"full"}),
-        ("patterns that have their place", 100.0, 0.0, {"operando-he-v"}),
+        ("markers that have their place", 100.0, 0.0, {"operando-he-v"}),
     ],
 )
 def test_a_figure_comes_from_the_runs_that_it_names(
@@ -138,6 +140,21 @@ def test_ten_thousand_cycles_give_the_published_retention_without_their_samples(
     assert watched.sampled == []
 
 
+def test_cycles_that_are_not_judged_yet_do_not_count(builders: Any, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    lab = builders.Lab(url)
+    lab.register("HEV-1", "HE-V")
+    builders.fading(lab, "HEV-1", "run-1", np.full(30, 86.0))
+    lab.close()
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE cycles SET comparable = NULL, judged = 0 WHERE cycle > 20"))
+    engine.dispose()
+    with open_archive(url) as archive:
+        rows = [one for one in read_study(archive).rows if one.number == 7]
+    assert {one.remark for one in rows} == {"20 of 10000 fast cycles so far"}
+
+
 def test_an_archive_without_runs_says_what_is_to_be_run(builders: Any, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'a.db'}"
     builders.Lab(url).close()
@@ -146,8 +163,7 @@ def test_an_archive_without_runs_says_what_is_to_be_run(builders: Any, tmp_path:
     assert found.answered == 0
     assert all("run '" in one.remark for one in found.rows)
     assert found.summary().startswith("0 of 0 measured figures agree")
-    text = study_text(found)
-    assert "run 'Impedance' on HE-V and NVP" in text
+    assert "run 'Impedance' on HE-V and NVP" in study_text(found)
 
 
 def test_a_run_with_an_alarm_does_not_stand_for_its_material(builders: Any, tmp_path: Path) -> None:
@@ -206,12 +222,12 @@ def test_a_bound_and_a_figure_hold_as_they_say() -> None:
 
 @pytest.mark.parametrize("width", [70, 80, 100, 130, 200])
 def test_no_terminal_is_too_narrow_for_whole_figures(study: Study, width: int) -> None:
-    text = study_text(study, width=width)
-    assert max(map(len, text.splitlines())) <= width
-    assert "…" not in text
+    drawn = study_text(study, width=width)
+    assert max(map(len, drawn.splitlines())) <= width
+    assert "…" not in drawn
     for figure in ("170.0 mAh/g", "484.2 Wh/kg", "3.43", "NVP over HE-V"):
-        assert figure in text
-    assert "capacity-he-v" in text
+        assert figure in drawn
+    assert "capacity-he-v" in drawn
 
 
 def test_a_pipe_gets_a_line_a_row_with_tabs(study: Study) -> None:
