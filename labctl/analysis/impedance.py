@@ -32,8 +32,6 @@ Diffusion = Literal["none", "semi-infinite", "finite"]
 
 FEWEST_POINTS = 8
 LEAST_EXPONENT = 0.5
-SMALLEST_ARC = 0.01
-"""Share of the largest measured |Z| below which a resistance is not looked for."""
 FIRST_STEPS, KEPT_STARTS, MOST_STEPS = 8, 3, 200
 _DIFFUSION_PARAMETERS: dict[Diffusion, int] = {"none": 0, "semi-infinite": 1, "finite": 2}
 

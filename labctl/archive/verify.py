@@ -12,12 +12,22 @@ from sqlalchemy import Connection, Row, func, select
 from labctl.alarms.evidence import is_comparable
 from labctl.archive import schema
 from labctl.archive.folding import RECKONED, reckon_cycles
-from labctl.archive.reading import read_records
+from labctl.archive.reading import Wanted, in_order, read_columns
 from labctl.archive.spans import Spans
 from labctl.errors import ArchiveError
-from labctl.model import Records
+from labctl.model import RECORD_COLUMNS, Records
 
 MOST_PROBLEMS = 50
+LOOKED_AT = (
+    "seq",
+    "visit",
+    "test_time_s",
+    "unix_time_s",
+    "voltage_V",
+    "current_A",
+    "charge_Ah",
+    "energy_Wh",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +66,7 @@ def verify_run(connection: Connection, run_id: str) -> VerifyReport:
     ).one_or_none()
     if run is None:
         raise ArchiveError(f"there is no run {run_id!r} in the archive")
-    records = read_records(connection, run.run_number)
+    records = _records(connection, run.run_number)
     cycles = _cycle_rows(connection, run.run_number)
     problems = [
         *_of_seq(run, records),
@@ -81,8 +91,20 @@ def recompute_cycles(connection: Connection, run_id: str) -> list[dict[str, Any]
     ).one_or_none()
     if run is None:
         raise ArchiveError(f"there is no run {run_id!r} in the archive")
-    records = read_records(connection, run.run_number)
+    records = _records(connection, run.run_number)
     return _recomputed(_cycle_rows(connection, run.run_number), records, run)
+
+
+def _records(connection: Connection, run_number: int) -> Records:
+    """Every sample of a run; the columns that nothing here follows from are left at 0."""
+    found = in_order(read_columns(connection, Wanted(run_number=run_number), LOOKED_AT), LOOKED_AT)
+    nothing = np.zeros(len(found["seq"]))
+    return Records(
+        **{
+            name: found[name] if name in found else nothing.astype(kind, copy=False)
+            for name, kind in RECORD_COLUMNS.items()
+        }
+    )
 
 
 def _recomputed(
@@ -126,7 +148,8 @@ def _cycle_rows(connection: Connection, run_number: int) -> list[dict[str, Any]]
 def _of_seq(run: Row[Any], records: Records) -> list[str]:
     problems = []
     values, counts = np.unique(records.seq, return_counts=True)
-    problems += [f"sample {seq} is there {n} times" for seq, n in _pairs(values, counts) if n > 1]
+    often = counts > 1
+    problems += [f"sample {a} is there {n} times" for a, n in _pairs(values[often], counts[often])]
     there = _spans_of(values)
     committed = Spans.parse(run.committed_seq)
     quarantined = Spans.parse(run.quarantined_seq)

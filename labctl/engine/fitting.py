@@ -29,10 +29,13 @@ def stretches_told(program: Program, driver: Sequencer | Source) -> tuple[str, .
     """What runs where, for a person who plans."""
     if is_source(driver):
         return ("every step is made from this computer, with its limits in the instrument",)
-    told = []
+    most: dict[str, int] = {}
     for stretch in stretches(program, driver.capabilities):
         first, last = min(stretch.steps) + 1, max(stretch.steps) + 1
-        which = f"step {first}" if first == last else f"steps {first} to {last}"
-        visits = stretch.program.visit_count
-        told.append(f"{which} run in the instrument in one go ({visits} visits)")
-    return tuple(told)
+        which = f"step {first} runs" if first == last else f"steps {first} to {last} run"
+        most[which] = max(stretch.program.visit_count, most.get(which, 0))
+    return tuple(
+        f"{which} in the instrument in one go"
+        + ("" if visits == 1 else f", {visits:,} visits to steps")
+        for which, visits in most.items()
+    )

@@ -210,7 +210,7 @@ class Walking:
         elif verdict.end is not None:
             await self._finish(visit, verdict.end, "")
         elif looked.ended:
-            await self._ended_by_itself(visit)
+            await self._ended_by_itself(visit, looked.end)
         elif host is not None:
             await self._keeping.all_of(visit)
             cause = await host.cause_to_end()
@@ -224,7 +224,7 @@ class Walking:
     async def _look(self) -> Looked:
         looked = await self._source.look(self._bench.channel)
         readings = await self._bench.thermometer.filled(looked.readings)
-        return Looked(readings, looked.spectra, looked.ended, looked.tripped)
+        return replace(looked, readings=readings)
 
     async def _begin(self, visit: Visit) -> None:
         self._begun = True
@@ -245,9 +245,9 @@ class Walking:
             return f"the limits read back from the instrument are not those of the recipe: {wide}"
         return ""
 
-    async def _ended_by_itself(self, visit: Visit) -> None:
+    async def _ended_by_itself(self, visit: Visit, known: EndCondition | None) -> None:
         visit.complete()
-        end, cause = visit.own_end()
+        end, cause = (known, "") if known in visit.step.ends else visit.own_end()
         if end is not None or cause:
             await self._finish(visit, end, cause)
             return
@@ -272,7 +272,10 @@ class Walking:
 
     async def _over(self, visit: Visit) -> None:
         """Go from a visit that is over to whatever follows it."""
-        if not self._flows_on(self._transit(visit.place)):
+        ahead = self._transit(visit.place)
+        if ahead.position is None:
+            await self._output.off_for_certain()
+        elif not self._flows_on(ahead):
             await self._output.off()
         while not await self._keeping.in_time(self._go_from(visit), self._output):
             await self._output.off_for_certain()

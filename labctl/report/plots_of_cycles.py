@@ -58,7 +58,7 @@ def plot_rate_ladder(cells: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> 
     dress(axes)
     axes.set_ylim(0, top)
     axes.set_xlim(0.5, float(blocks["last_cycle"].max()) + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("cycle")
     axes.set_ylabel("discharge capacity (mAh g$^{-1}$)")
@@ -104,7 +104,7 @@ def plot_endurance(
             color=COLOURS[1], markerfacecolor="white", markeredgewidth=1.3, clip_on=False, zorder=4,
             label=f"slow check-ups: 100 % is {slow[0]:.1f} mAh g$^{{-1}}$",
         )  # fmt: skip
-    _draw_published(axes, given.tolist(), reference, published or {})
+    _draw_published(axes, given.tolist(), published or {})
     dress(axes)
     lowest = min(float(kept.min()), 100.0)
     axes.set_ylim(lowest - 0.25 * (100 - lowest) - 1.0, 102.5)
@@ -128,21 +128,23 @@ def plot_endurance(
 
 
 def _draw_published(
-    axes: Axes, given: list[float], reference: float, published: Mapping[tuple[int, int], float]
+    axes: Axes, given: list[float], published: Mapping[tuple[int, int], float]
 ) -> None:
-    """The study's retention over each range that the run has reached, beside what was measured."""
+    """The study's retention over each range that the run has reached, beside what was measured;
+    a star where the range begins with the first cycle."""
     told: list[str] = []
+    label: str | None = "published"
     for (first, last), percent in published.items():
         if len(given) < last:
             continue
-        start = 100 * float(np.median(given[first - 1 : first + 4])) / reference
-        axes.plot(
-            last, start * percent / 100, linestyle="none", marker="*", markersize=13, color=GREY,
-            markerfacecolor="white", markeredgewidth=1.3, clip_on=False, zorder=5,
-            label="published" if not told else None,
-        )  # fmt: skip
         measured = 100 * retention_over(given, first, last)
         told.append(f"cycles {first:,} to {last:,}: {measured:.1f} % (published {percent:g} %)")
+        if first == 1:
+            axes.plot(
+                last, percent, linestyle="none", marker="*", markersize=13, color=GREY,
+                markerfacecolor="white", markeredgewidth=1.3, clip_on=False, zorder=5, label=label,
+            )  # fmt: skip
+            label = None
     if told:
         axes.text(
             0.985, 0.96, "\n".join(told), transform=axes.transAxes, ha="right", va="top",

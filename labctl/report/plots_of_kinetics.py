@@ -76,8 +76,8 @@ def plot_titrations(
     right.set_xlabel("voltage (V)")
     right.set_ylabel("diffusion coefficient (m$^2$ s$^{-1}$)")
     right.text(
-        0.02, 0.03, "hollow, with an arrow: at least so much", transform=right.transAxes,
-        fontsize=8, color=GREY,
+        0.98, 0.03, "hollow, with an arrow: at least so much", transform=right.transAxes,
+        fontsize=8, color=GREY, ha="right",
     )  # fmt: skip
     for axes in (left, right):
         dress(axes)

@@ -22,6 +22,8 @@ from labctl.report.runs_of_study import Measured, StudyRun, StudyRuns
 HEADINGS = ("row", "what", "measured", "published", "difference", "agrees", "runs", "remark")
 _FROM_WIDTH = {"difference": 90, "runs": 130}
 """Columns that a narrow terminal does not get, and from which width on it does."""
+MOST_RUNS_SHOWN = 2
+"""In a row of the table; a pipe gets all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,9 @@ def study_table(study: Study, *, width: int = 120) -> Table:
         if row.remark and (row.number, row.remark) != (number_before, remark_before):
             told.append(f"\n{row.remark}", style="italic dim")
         words["what"] = told
+        if len(row.runs) > MOST_RUNS_SHOWN:
+            some = ", ".join(row.runs[: MOST_RUNS_SHOWN - 1])
+            words["runs"] = f"{some} and {len(row.runs) - MOST_RUNS_SHOWN + 1} more"
         style = {True: "green", False: "bold red", None: "dim"}[row.holds]
         words["agrees"] = Text(str(words["agrees"]), style=style)
         table.add_row(*(words[name] for name in columns), style="dim" if row.holds is None else "")

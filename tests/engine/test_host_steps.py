@@ -256,6 +256,21 @@ async def test_a_branch_can_go_by_a_timeout(bench: Bench) -> None:
     assert [step.step for step in steps_of(events)] == [1, 2]
 
 
+async def test_a_wait_for_a_person_takes_no_virtual_time_where_that_is_wanted(
+    bench: Bench,
+) -> None:
+    await begin(bench.journal, program_of(wait_for(0, timeout_s=3600.0), charge(1)))
+    pace = Pace(slow_journal_s=6000.0, keep_every_s=0.0, outside_in_real_time=True)
+    runner = await runner_from(bench.journal, bench.driver, bench.clock, host=bench.lab, pace=pace)
+    async with at_work(runner) as running:
+        await until(lambda: runner.checkpoint.place.seq > 0)
+        await asyncio.sleep(0.05)
+        assert bench.clock.monotonic_s() < 60.0
+        await runner.signal("frame", "anna")
+        await running
+    assert ends((await kept(bench.journal))[1])[0] == "signal"
+
+
 async def test_a_wait_counts_the_time_in_which_nobody_looked(bench: Bench) -> None:
     await begin(bench.journal, program_of(wait_for(0, timeout_s=7200.0), charge(1)))
     runner = await bench.runner()

@@ -156,6 +156,44 @@ async def test_a_current_goes_off_while_the_journal_is_slow_at_the_end_of_a_step
     assert not of_kind((await kept(journal))[1], GapRecorded)
 
 
+async def test_the_output_is_off_before_a_rest_is_even_in_the_journal(
+    journal: Journal, source: PaperSource
+) -> None:
+    await begin(journal, program_of(charge(0), rest(1)))
+    runner = await runner_from(journal, source, source.clock)
+    commit, outputs = journal.commit, list[bool]()
+
+    async def committed(entry: Entry) -> None:
+        if entry.checkpoint is not None and entry.checkpoint.place.visit == 2:
+            outputs.append(source.output_on)
+        await commit(entry)
+
+    journal.commit = committed  # type: ignore[method-assign]
+    await runner.run()
+    assert not any(outputs)
+    assert source.calls.count("status") == 2
+
+
+async def test_a_stop_that_comes_just_when_a_step_ends_leaves_no_output_on(
+    journal: Journal, source: PaperSource
+) -> None:
+    await begin(journal, program_of(charge(0), discharge(1)))
+    runner = await runner_from(journal, source, source.clock)
+    keeping = runner._way._keeping  # type: ignore[attr-defined]
+    settle = keeping.settle
+
+    async def stopped_meanwhile() -> None:
+        if runner.checkpoint.stop_later is None:
+            await runner.stop("enough", at="step")
+        await settle()
+
+    keeping.settle = stopped_meanwhile
+    await runner.run()
+    assert runner.checkpoint.state is RunState.STOPPED
+    assert not source.output_on
+    assert source.calls.count("begin") == 1
+
+
 @pytest.mark.parametrize(
     ("limits", "said"),
     [

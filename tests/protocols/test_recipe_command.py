@@ -238,7 +238,7 @@ def test_a_plan_for_a_channel_says_ranges_and_what_runs_onboard(site: Path) -> N
     assert result.exit_code == 0
     assert "Current range: " in result.stdout
     assert "for steps 2-3" in result.stdout
-    assert "Runs: steps 1 to 3 run in the instrument in one go (7 visits)" in result.stdout
+    assert "Runs: steps 1 to 3 run in the instrument in one go, 7 visits to steps" in result.stdout
     unknown = run(*PLAN, "--channel", "rack2/1", "--config", str(site))
     assert unknown.exit_code == 1
     assert "no instrument 'rack2' is configured: there is rack1" in unknown.stderr
