@@ -112,6 +112,11 @@ class StudyRuns:
             if run.recipe == recipe and run.material == material and self._stands(run)
         ]
 
+    def first_of_cells(self, recipe: str, material: str) -> list[StudyRun]:
+        """The same, where it was the cell's first run: it began as the cell was made."""
+        began = {run.cell: run.run for run in reversed(self.runs)}
+        return [run for run in self.of(recipe, material) if began[run.cell] == run.run]
+
     def full_cells(self, *recipes: str, presodiated: bool) -> list[StudyRun]:
         """The runs of these recipes on full cells with a parent, or without one."""
         return [

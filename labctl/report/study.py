@@ -94,7 +94,7 @@ class Row:
             figure = f"{self.measured:.{self.digits}f}" if known else "unknown"
             figure += f" {self.unit}" if self.unit and known else ""
             if self.difference is not None and known:
-                by = f"{self.difference:+.{self.digits}f}"
+                by = f"{round(self.difference, self.digits) + 0.0:+.{self.digits}f}"
             agrees = "yes" if self.holds else "NO"
         return (
             str(self.number), self.what, figure, self.published(), by, agrees, runs, self.remark

@@ -566,6 +566,32 @@ async def test_a_full_disk_switches_the_output_off_and_the_step_goes_on_when_the
     assert runner.checkpoint.state is RunState.COMPLETED
     assert records.seq.tolist() == list(range(1, len(records) + 1))
     assert records.voltage_V[-1] == pytest.approx(4.0, abs=0.02)
+    passed_Ah = np.unique(records.charge_Ah)
+    assert np.diff(passed_Ah).max() == pytest.approx(1e-3 / 60.0, rel=1e-6)
+    assert records.charge_Ah[-1] == pytest.approx(source.passed_Ah, rel=1e-6)
+
+
+async def test_a_disk_that_is_full_just_when_a_step_ends_does_not_begin_it_again(
+    journal: Journal, source: PaperSource
+) -> None:
+    await begin(journal, program_of(charge(0), discharge(1)))
+    runner = await runner_from(journal, source, source.clock)
+    commit, fails = journal.commit, iter([True, True])
+
+    async def full(entry: Entry) -> None:
+        if entry.checkpoint is not None and entry.checkpoint.place.visit == 2 and next(fails, 0):
+            raise JournalError("the disk is full")
+        await commit(entry)
+
+    journal.commit = full  # type: ignore[method-assign]
+    async with asyncio.timeout(20.0):
+        await runner.run()
+    records, events = await kept(journal)
+    assert [task.step.label for task in source.tasks] == ["charge", "discharge"]
+    assert [step.ended_by for step in steps_of(events)] == ["voltage_V >= 4", "voltage_V <= 2"]
+    assert records.seq.tolist() == list(range(1, len(records) + 1))
+    assert records.voltage_V.max() == pytest.approx(4.0)
+    assert not of_kind(events, GapRecorded)
 
 
 async def test_a_stop_that_a_full_disk_cannot_keep_stops_the_run_all_the_same(

@@ -185,6 +185,21 @@ def test_a_run_with_an_alarm_does_not_stand_for_its_material(builders: Any, tmp_
     assert alone.answered == 0
 
 
+def test_only_a_cells_first_run_tells_of_its_first_charge(builders: Any, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    lab = builders.Lab(url)
+    lab.register("HEV-1", "HE-V")
+    model = builders.new_cell("HE-V")
+    builders.capacity(lab, "HEV-1", "HE-V", "as-made", model)
+    builders.capacity(lab, "HEV-1", "HE-V", "once-more", model)
+    lab.close()
+    with open_archive(url) as archive:
+        found = read_study(archive)
+    assert row(found, "HE-V: first charge").runs == ("as-made",)
+    assert row(found, "HE-V: first charge").holds
+    assert row(found, "HE-V: discharge capacity").runs == ("as-made", "once-more")
+
+
 def test_only_the_runs_that_are_named_take_part(study_archive: Archive) -> None:
     found = read_study(study_archive, runs=["capacity-he-v", "cv-nvp"])
     assert {run for one in found.rows for run in one.runs} == {"capacity-he-v"}

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from labctl.drivers.base import ChannelState, Task
+from labctl.drivers.palmsens.driver import PalmSens
 from labctl.errors import InstrumentError, LinkError
+from labctl.model import Readings
 from labctl.program import (
     Comparison,
     ConstantCurrent,
@@ -55,6 +57,13 @@ def task_of(
 ) -> Task:
     step = Step(2, "step", control, (*ends, A_DAY), rule)
     return Task(step=step, limits=limits, tag=tag, **done)
+
+
+async def first_readings(driver: PalmSens) -> Readings:
+    """What a visit that was just begun measures first."""
+    while not len(readings := (await driver.look("1")).readings):
+        pass
+    return readings
 
 
 async def test_it_says_who_it_is_and_what_the_cell_has(lab: Any) -> None:
@@ -273,8 +282,7 @@ async def test_stopping_in_the_middle_leaves_the_cell_off(lab: Any) -> None:
         task = task_of(ConstantCurrent(1e-4))
         await driver.arm("1", task)
         await driver.begin("1", task)
-        while not len((await driver.look("1")).readings):
-            pass
+        await first_readings(driver)
         assert bench.cell_is_on
         status = await driver.status("1")
         assert status.state is ChannelState.RUNNING
@@ -326,9 +334,7 @@ async def test_the_next_step_ends_what_still_runs(lab: Any, make_visit: Any) -> 
         assert not bench.cell_is_on
         assert not bench.simulated.instrument.running
         await driver.begin("1", rest)
-        while not len(readings := (await driver.look("1")).readings):
-            pass
-        assert readings.current_A[0] == 0.0
+        assert (await first_readings(driver)).current_A[0] == 0.0
 
 
 async def test_nothing_begins_that_was_not_armed(lab: Any) -> None:
@@ -359,8 +365,7 @@ async def test_a_look_at_the_cell_does_not_undo_what_was_armed(lab: Any) -> None
         assert (await driver.status("1")).state is ChannelState.IDLE
         await driver.begin("1", task)
         assert bench.cell_is_on
-        looked = await driver.look("1")
-        assert looked.readings.current_A[0] == pytest.approx(1e-4, rel=0.01)
+        assert (await first_readings(driver)).current_A[0] == pytest.approx(1e-4, rel=0.01)
 
 
 async def test_a_pulse_comes_from_an_output_while_nothing_runs(lab: Any) -> None:

@@ -258,7 +258,7 @@ async def test_a_line_that_is_cut_short_is_a_lost_line(lab: Any) -> None:
 
 async def test_a_silent_script_is_a_lost_line(lab: Any) -> None:
     async with lab() as bench:
-        driver = await bench.opened(reply_timeout_s=0.3)
+        driver = await bench.opened(reply_timeout_s=0.3, slowest_sample_s=0.05)
         await begun(driver, task_of(every_s=0.2))
         set_faults(bench, Fault("hang", command="P"))
         assert "silent for too long" in str(await look_until_lost(driver))
