@@ -69,8 +69,8 @@ class Talk:
         await self.link.send(b"\n", command="hello")
         strays, reply = await self._reply("i", needed=False)
         refusal = parse_refusal(reply)
-        if False:
-            pass
+        if refusal is not None:
+            await self._clock.sleep(DEAF_S)
         if refusal is not None and refusal.code != NOT_NOW:
             raise self._refused(refusal, "i", reply)
         if refusal is not None or not reply:
