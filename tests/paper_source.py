@@ -50,6 +50,7 @@ class PaperSource:
     refuses: why it takes no task, '' if it does.
     read_back: what it says of the limits that it was given.
     ends_itself: it ends a visit at its end by voltage, as :class:`Looked` says.
+    reads_low_V: what it measures is wrong by so much; it ends a visit at the right voltage.
     rests_for_s: it ends every rest by itself after so long.
     gives_up: so many visits it ends after two readings, for no reason.
     trips: what its protection says of the next look, '' if nothing.
@@ -71,6 +72,7 @@ class PaperSource:
         self.refuses = ""
         self.read_back: Callable[[Limits], Limits] = lambda limits: limits
         self.ends_itself = False
+        self.reads_low_V = 0.0
         self.rests_for_s = math.inf
         self.gives_up = 0
         self.trips = ""
@@ -161,7 +163,8 @@ class PaperSource:
             readings = self._readings(task, times_s)
             self.passed_Ah = self._begun_Ah + self._rate_A(task.step.control) * end_s / 3600.0
             self.output_on, self._task = False, None
-            return Looked(readings, ended=True)
+            known = task.step.ends[0] if self.reads_low_V else None
+            return Looked(readings, ended=True, end=known)
         rested = isinstance(task.step.control, Rest) and times_s and times_s[-1] > self.rests_for_s
         if rested:
             self._task = None
@@ -200,7 +203,7 @@ class PaperSource:
             pass_mark=np.zeros(count, dtype=np.int64),
             step_time_s=time_s,
             unix_time_s=self.clock.unix_time_s() - (self._now_s - self._begun_s) + time_s,
-            voltage_V=self._from_V + VOLTS_PER_AH * charge_Ah,
+            voltage_V=self._from_V + VOLTS_PER_AH * charge_Ah - self.reads_low_V,
             current_A=np.full(count, self._rate_A(control)),
             step_charge_Ah=np.full(count, np.nan),
             step_energy_Wh=np.full(count, np.nan),

@@ -44,7 +44,7 @@ from labctl.drivers.palmsens.techniques import (
     script_of,
 )
 from labctl.errors import InstrumentError, LabctlError, LinkError
-from labctl.program import Limits, Program
+from labctl.program import Limits, Program, Rest
 
 CHANNEL: Final = "1"
 LOOK_S: Final = 0.25
@@ -176,17 +176,9 @@ class PalmSens:
             if self._loaded is not visit.script:
                 await self._talk.load(visit.script.lines)
                 self._loaded = visit.script
-            self._session.strays = ()
             began_unix_s = max(self._clock.unix_time_s(), self._last_unix_s)
-            visit.stream = stream = Stream(visit.script, task, began_unix_s)
-            visit.heard_s = _now_s()
-            await self._talk.command("r")
-            try:
-                await self._prove(visit)
-            except InstrumentError:
-                stream.ended = True
-                await self._session.end_script()
-                raise
+            visit.stream = Stream(visit.script, task, began_unix_s)
+            await self._run_loaded(visit)
 
     async def look(self, channel: str) -> Looked:
         """See :class:`labctl.drivers.base.Source`. Returns without a reading where none comes soon.
@@ -235,16 +227,27 @@ class PalmSens:
             self._visit = None
 
     async def pulse(self, channel: str, output: str) -> None:
-        """See :class:`labctl.drivers.base.Source`. Not while a script runs."""
+        """See :class:`labctl.drivers.base.Source`. A rest is interrupted for it, and goes on.
+
+        Raises:
+            InstrumentError: there is no such output, or a script runs that is no rest.
+        """
         self._check_channel(channel)
         line = self._config.outputs.get(output)
         if line is None:
             raise self._error(f"has no output {output!r}", "set_gpio")
         async with self._one_at_a_time:
             await self._connected()
+            resting = self._visit if self._visit is not None and self._visit.runs else None
             if self._script_runs:
-                raise self._error("runs a script, and gives no pulse beside it", "set_gpio")
+                if resting is None or not isinstance(resting.task.step.control, Rest):
+                    raise self._error("runs a script, and gives no pulse beside it", "set_gpio")
+                await self._session.end_script()
             await self._run(pulse_script(line, PULSE_S), lasts_s=PULSE_S)
+            if resting is not None and resting.stream is not None:
+                await self._talk.load(resting.script.lines)
+                resting.stream.go_on()
+                await self._run_loaded(resting)
 
     @property
     def _script_runs(self) -> bool:
@@ -285,6 +288,18 @@ class PalmSens:
             for _, kind, field, scale in LIMITS
         }
         return Limits(**values, duration_max_s=math.inf)
+
+    async def _run_loaded(self, visit: _Visit) -> None:
+        """Run the script that is loaded, and see that it is the visit's."""
+        self._session.strays = ()
+        visit.heard_s = _now_s()
+        await self._talk.command("r")
+        try:
+            await self._prove(visit)
+        except InstrumentError:
+            visit.lost = True
+            await self._session.end_script()
+            raise
 
     async def _prove(self, visit: _Visit) -> None:
         """See the limits of the script that was begun, and that they are those that were armed.

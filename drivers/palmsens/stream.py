@@ -77,6 +77,7 @@ class Stream:
         self._began_unix_s = began_unix_s
         self._index = 0
         self._last_s = -1.0
+        self._offset_s = 0.0
         self._rows: list[tuple[float, float, float, float, float]] = []
         self._points: list[tuple[float, float, float]] = []
         self._working = (math.nan, math.nan)
@@ -123,6 +124,10 @@ class Stream:
             step_energy_Wh=energy_Wh,
             temperature_degC=np.full(count, np.nan),
         )
+
+    def go_on(self) -> None:
+        """The script begins once more, where it was interrupted: its time counts on."""
+        self._offset_s = max(0.0, self._last_s)
 
     def spectrum(self) -> Spectrum | None:
         """What was measured of a spectrum; only the first call gets it."""
@@ -174,7 +179,7 @@ class Stream:
         if any(value.overloaded or math.isnan(value.value) for value in measured):
             self.overloads += 1
             return
-        time_s = self._time_s(package)
+        time_s = self._offset_s + self._time_s(package)
         if not time_s > self._last_s:
             self.garbled += 1
             return

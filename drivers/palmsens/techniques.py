@@ -4,7 +4,8 @@ Every script declares its limits, sends them back, measures, and ends with the c
 when it is aborted, and when a limit or an end is met. Constant voltage begins as constant current
 at the largest current that is allowed, because a potentiostat cannot bound its current; a model
 without a galvanostat does not offer it. Impedance is measured in pieces of one decade at the most,
-and voltage, current and limits are looked at in between.
+and voltage, current and limits are looked at in between. The voltage of a sweep is the one that is
+set, which is what the instrument gives for it.
 
 Source: MethodSCRIPT manual v1.8, chapter 14.11; MethodSCRIPT_Examples, Measurement_Loops.
 """

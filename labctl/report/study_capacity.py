@@ -47,13 +47,16 @@ def _first_cycle(runs: StudyRuns) -> Iterator[Row]:
         cycles = runs.cycles(run)
         return float(cycles[name].get(1, math.nan))
 
-    measured, names = mean_of(runs.first_of_cells(study.CAPACITY, HE_V), lambda run: first(run, "charge_mAh_g"))
+    measured, names = mean_of(
+        runs.first_of_cells(study.CAPACITY, HE_V), lambda run: first(run, "charge_mAh_g")
+    )
     most = Expected(study.TWO_SODIUM_MAH_G, at_least=False, text="about 117 at most (two Na)")
     remark = "" if names else missing(study.CAPACITY, HE_V)
     yield Row(2, f"{HE_V}: first charge", "mAh/g", measured, most, names, remark)
     for material in (HE_V, NVP):
         measured, names = mean_of(
-            runs.first_of_cells(study.CAPACITY, material), lambda run: first(run, "coulombic_efficiency")
+            runs.first_of_cells(study.CAPACITY, material),
+            lambda run: first(run, "coulombic_efficiency"),
         )
         yield Row(
             2, f"{material}: first discharge over first charge", "", measured,

@@ -42,7 +42,7 @@ def _titration(runs: StudyRuns) -> Iterator[Row]:
     lowest, remark = None, missing(study.GITT, f"{HE_V} and {NVP}")
     names = tuple(run.run for m in (HE_V, NVP) for run in runs.of(study.GITT, m))
     if pulses[HE_V] and pulses[NVP]:
-        lowest, remark = _compared(pd.concat(pulses[HE_V]), pd.concat(pulses[NVP]))
+        lowest, remark = compare_diffusion(pd.concat(pulses[HE_V]), pd.concat(pulses[NVP]))
     yield Row(
         8, f"{HE_V} over {NVP}: D of sodium, at its closest", "", lowest,
         Expected(1.0, text="above NVP over the whole range"), () if lowest is None else names,
@@ -50,8 +50,9 @@ def _titration(runs: StudyRuns) -> Iterator[Row]:
     )  # fmt: skip
 
 
-def _compared(he_v: pd.DataFrame, nvp: pd.DataFrame) -> tuple[float | None, str]:
-    """The smallest ratio of D over the voltages, and what is to be known about it.
+def compare_diffusion(he_v: pd.DataFrame, nvp: pd.DataFrame) -> tuple[float | None, str]:
+    """The smallest ratio of D over the voltages, and what is to be known about it; the pulses are
+    those of :func:`labctl.analysis.gitt.titration`.
 
     Where that of NVP is a lower bound nothing can be said; where that of HE-V is one, the ratio is.
     """

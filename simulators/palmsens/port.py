@@ -92,7 +92,7 @@ class PtyPort:
         while left:
             if not self.plugged or self._plugs != plugs:
                 return
-            if True:
+            if not self._waits or self._unread() < AHEAD_BYTES:
                 try:
                     left = left[os.write(self._master, left) :]
                     self._unheard = False

@@ -116,6 +116,7 @@ def test_every_pulse_of_a_titration_gives_back_its_diffusion_coefficient(dischar
     assert list(found["diffusivity_m2_per_s"]) == pytest.approx(wanted, rel=1e-6)
     assert list(found["charging"]) == [not discharge] * 4
     assert list(found["visit"]) == [2, 4, 6, 8]
+    assert list(found["pulse_s"]) == pytest.approx([PULSE_S] * 4)
     sign = -1 if discharge else 1
     assert found["drop_V"].abs().max() == pytest.approx(DROP_V, abs=0.01)
     assert list(found["equilibrium_V"]) == pytest.approx(

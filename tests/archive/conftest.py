@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -386,26 +389,71 @@ def lab() -> Lab:
     return Lab()
 
 
-@pytest.fixture
-def postgresql_url(postgresql: Any) -> Iterator[str]:
-    """The SQLAlchemy URL of a fresh PostgreSQL database, made without starting a program."""
+def _administer(postgresql: Any, statement: str) -> None:
     import psycopg
 
-    def administer(statement: str) -> None:
-        address = postgresql.url("postgres").replace("+psycopg", "")
-        with psycopg.connect(address, autocommit=True) as connection:
-            connection.execute(statement)
+    address = postgresql.url("postgres").replace("+psycopg", "")
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(statement)
 
+
+@contextlib.contextmanager
+def _database(postgresql: Any, template: str = "template1") -> Iterator[str]:
     name = f"archive_{uuid.uuid4().hex[:12]}"
-    administer(f"CREATE DATABASE {name}")
-    yield postgresql.url(name)
-    administer(f"DROP DATABASE {name} WITH (FORCE)")
+    _administer(postgresql, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield name
+    _administer(postgresql, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _made(url: str) -> None:
+    engine = open_engine(url)
+    upgrade(engine)
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive without anything in it, to be copied."""
+    path = tmp_path_factory.mktemp("template") / "archive.db"
+    _made(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql: Any) -> Iterator[str]:
+    """The name of a database with an archive without anything in it, to be copied."""
+    with _database(postgresql) as name:
+        _made(postgresql.url(name))
+        yield name
+
+
+@pytest.fixture
+def postgresql_url(postgresql: Any) -> Iterator[str]:
+    """The SQLAlchemy URL of a fresh PostgreSQL database."""
+    with _database(postgresql) as name:
+        yield postgresql.url(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def archive_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The SQLAlchemy URL of a database of each kind in turn: empty, or for tests that ask for
+    ``engine`` with an archive in it that has nothing in it yet."""
+    made = "engine" in request.fixturenames
+    if request.param == "sqlite":
+        path = tmp_path / "archive.sqlite"
+        if made:
+            shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        yield f"sqlite:///{path}"
+        return
+    server = request.getfixturevalue("postgresql")
+    template = request.getfixturevalue("postgresql_template") if made else "template1"
+    with _database(server, template) as name:
+        yield server.url(name)
 
 
 @pytest.fixture
 def engine(archive_url: str) -> Iterator[Engine]:
-    """An empty archive of each kind, its schema up to date."""
+    """An archive of each kind without anything in it, its schema up to date."""
     made = open_engine(archive_url)
-    upgrade(made)
     yield made
     made.dispose()

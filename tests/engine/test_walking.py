@@ -359,6 +359,16 @@ async def test_what_the_instrument_ends_by_itself_is_over_by_its_own_condition(
     assert records.voltage_V.max() == pytest.approx(4.0)
 
 
+async def test_an_instrument_that_knows_what_ended_a_visit_is_believed(
+    journal: Journal, source: PaperSource
+) -> None:
+    source.ends_itself, source.reads_low_V = True, 0.05
+    ended = await run_through(journal, source, program_of(charge(0)))
+    records, events = await kept(journal)
+    assert (ended.outcome, steps_of(events)[0].ended_by) == ("completed", "voltage_V >= 4")
+    assert records.voltage_V.max() == pytest.approx(3.95)
+
+
 async def test_a_visit_that_is_given_up_is_taken_up_again(
     journal: Journal, source: PaperSource
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 from sqlalchemy import text
@@ -28,6 +29,7 @@ from labctl.report.study import (
     study_lines,
     study_text,
 )
+from labctl.report.study_kinetics import compare_diffusion
 from labctl.simulators.cells.spec import Faults
 
 runner = CliRunner()
@@ -204,6 +206,27 @@ def test_only_the_runs_that_are_named_take_part(study_archive: Archive) -> None:
     found = read_study(study_archive, runs=["capacity-he-v", "cv-nvp"])
     assert {run for one in found.rows for run in one.runs} == {"capacity-he-v"}
     assert row(found, "current of the main peaks").measured is None
+
+
+def test_diffusion_is_compared_only_where_pulses_are_short_enough_to_tell() -> None:
+    def pulses(*diffusivities: tuple[float, bool]) -> pd.DataFrame:
+        return pd.DataFrame(
+            {
+                "visit": 1,
+                "equilibrium_V": [1.7 + 0.4 * n for n in range(len(diffusivities))],
+                "steady_change_V": 0.01,
+                "diffusivity_m2_per_s": [value for value, _ in diffusivities],
+                "lower_bound": [bound for _, bound in diffusivities],
+            }
+        )
+
+    he_v = pulses((3e-15, False), (4e-15, True), (4e-15, True))
+    lowest, remark = compare_diffusion(he_v, pulses((1e-15, False), (2e-15, False), (9e-15, True)))
+    assert lowest == pytest.approx(2.0)
+    assert remark.startswith("at 2 voltages; medians ≥ 3.5e-15 and 1.5e-15")
+    lowest, remark = compare_diffusion(he_v, pulses(*[(9e-15, True)] * 3))
+    assert lowest is None
+    assert "too long" in remark
 
 
 def test_a_cell_whose_mass_is_wrong_does_not_agree(builders: Any, tmp_path: Path) -> None:

@@ -384,6 +384,26 @@ async def test_a_pulse_comes_from_an_output_while_nothing_runs(lab: Any) -> None
             await driver.pulse("1", "GPIO2")
 
 
+async def test_a_pulse_interrupts_a_rest_which_goes_on(lab: Any) -> None:
+    async with lab() as bench:
+        driver = await bench.opened()
+        rest = task_of(Rest(), at_least(Quantity.STEP_TIME_S, 100_000.0))
+        await driver.arm("1", rest)
+        await driver.begin("1", rest)
+        blocks = [await first_readings(driver)]
+        await driver.pulse("1", "GPIO1")
+        assert [pins for _, pins in bench.simulated.device.pulses] == [2, 0]
+        for _ in range(3):
+            blocks.append(await first_readings(driver))
+        times_s = np.concatenate([block.step_time_s for block in blocks])
+        indices = np.concatenate([block.onboard_index for block in blocks])
+        assert (np.diff(times_s) > 0).all()
+        assert (np.diff(times_s) < 35.0).all()
+        assert indices.tolist() == list(range(1, len(indices) + 1))
+        assert (await driver.status("1")).state is ChannelState.RUNNING
+        await driver.off("1")
+
+
 async def test_in_virtual_time_the_instrument_does_not_run_ahead_of_whoever_reads(
     lab: Any,
 ) -> None:

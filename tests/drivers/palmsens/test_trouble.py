@@ -152,13 +152,14 @@ async def test_a_daemon_that_comes_back_finds_the_instrument_that_it_had(lab: An
         await begun(first, task_of())
         await first.close()
         assert bench.cell_is_on
-        second = bench.driver()
+        second = bench.driver(stop_timeout_s=15.0)
         assert (await second.open()).serial == "ES4HR20B0008"
         status = await second.status("1")
         assert status.state is ChannelState.RUNNING
         assert status.current_A == pytest.approx(1e-4, rel=0.01)
         assert 2.0 < status.voltage_V < 4.0
-        await second.off("1")
+        async with asyncio.timeout(4.0):
+            await second.off("1")
         assert not bench.cell_is_on
         assert (await second.status("1")).state is ChannelState.IDLE
         assert (await begun(second, task_of(0.0))).readings.current_A[0] == 0.0
