@@ -11,7 +11,11 @@ from typing import Any
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paper_cycler import PaperCycler
 
+from labctl.drivers.base import Capabilities, CurrentRange, Failsafe
+from labctl.engine.fitting import refusals_of
+from labctl.engine.refusing import refusals_of_host
 from labctl.model import Cell
 from labctl.program import (
     Branch,
@@ -257,6 +261,18 @@ steps:
 """
 
 
+CAN_DO_ALL = Capabilities(
+    techniques=frozenset(),
+    voltage_min_V=-10.0,
+    voltage_max_V=10.0,
+    current_ranges=(CurrentRange(1000.0, 1e-9),),
+    fastest_record_s=0.01,
+    failsafe=Failsafe.WATCHDOG,
+    outputs=frozenset({"DIO1"}),
+)
+"""An instrument that lacks nothing: what the engine refuses on it, the recipe's check had to."""
+
+
 @settings(max_examples=50, deadline=None)
 @given(steps=bodies(2, in_cycle=False), cell=CELLS, seed=st.integers(0, 2**32))
 def test_any_recipe_that_can_be_written_is_a_program_that_ends(
@@ -276,6 +292,8 @@ def test_any_recipe_that_can_be_written_is_a_program_that_ends(
             assert len(visited) == program.visit_count
         longest_s = sum(longest_of_step_s(step) for step in visited)
         assert longest_s <= most_s(program.body) * (1 + 1e-9)
+    assert refusals_of(program, PaperCycler(), chamber=True) == ()
+    assert refusals_of_host(program, CAN_DO_ALL, source=True, chamber=True) == ()
     assert compile_recipe(read_recipe(bundle(recipe)), cell) == program
     assert decode_program(encode_program(program)) == program
     plan = make_plan(program, cell)
