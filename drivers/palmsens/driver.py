@@ -33,9 +33,10 @@ from labctl.drivers.base import (
 )
 from labctl.drivers.palmsens.config import PalmSensConfig
 from labctl.drivers.palmsens.packages import Kind, Package, PackageError, parse_package
+from labctl.drivers.palmsens.readback import alike, limits_in
 from labctl.drivers.palmsens.refusals import refusals_of
 from labctl.drivers.palmsens.session import Session
-from labctl.drivers.palmsens.stages import LIMITS, Script
+from labctl.drivers.palmsens.stages import Script
 from labctl.drivers.palmsens.stream import GARBLED, OVERLOADS, ForeignScriptError, Stream
 from labctl.drivers.palmsens.techniques import (
     SETTLE_S,
@@ -52,7 +53,6 @@ LOOK_S: Final = 0.25
 PULSE_S: Final = 0.01
 OVERHEAR_S: Final = 1.0
 """How long another's script is listened to, for what it measures."""
-_READ_BACK_SLACK: Final = 1e-6
 
 
 @dataclass(slots=True)
@@ -283,11 +283,7 @@ class PalmSens:
         mark = package.get(Kind.MARK)
         if mark is None or mark.value != script.mark:
             raise self._error("does not send back what its script has set", "e")
-        values = {
-            field: package[kind].value / scale if kind in package else _none_of(field)
-            for _, kind, field, scale in LIMITS
-        }
-        return Limits(**values, duration_max_s=math.inf)
+        return limits_in(package)
 
     async def _run_loaded(self, visit: _Visit) -> None:
         """Run the script that is loaded, and see that it is the visit's."""
@@ -317,7 +313,7 @@ class PalmSens:
             armed = self._limits_in(parse_package(line), visit.script)
         except PackageError as error:
             raise self._error(str(error), "r") from error
-        if not _alike(armed, visit.task.limits):
+        if not alike(armed, visit.task.limits):
             raise self._error(f"runs a script with other limits: {armed}", "r")
 
     async def _hear(self, visit: _Visit, stream: Stream) -> None:
@@ -409,16 +405,3 @@ def _measured(line: str) -> tuple[float, float] | None:
     if potential is None:
         return None
     return potential.value, math.nan if current is None else current.value
-
-
-def _none_of(field: str) -> float:
-    return -math.inf if field.endswith(("min_V", "min_A")) else math.inf
-
-
-def _alike(armed: Limits, asked: Limits) -> bool:
-    """Whether two limits are the same, to what a package can say."""
-    pairs = ((getattr(armed, field), getattr(asked, field)) for _, _, field, _ in LIMITS)
-    return all(
-        found == wanted or abs(found - wanted) <= _READ_BACK_SLACK * abs(wanted)
-        for found, wanted in pairs
-    )

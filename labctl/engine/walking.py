@@ -287,6 +287,8 @@ class Walking:
         await self._keeping.settle()
         async with self._record.changing:
             if self._checkpoint.state is not RunState.RUNNING:
+                if not self._output.is_off:
+                    return False
                 changed = msgspec.structs.replace(self._checkpoint, place=visit.place, left=True)
                 await self._advance(Transit(changed, None), visit)
                 self._visit, self._begun = None, False

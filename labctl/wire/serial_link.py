@@ -145,24 +145,6 @@ class SerialLink:
         if self._wire is not None:
             self._wire.discard()
 
-    async def quiet(self, silence_s: float, at_most_s: float) -> tuple[bytes, ...]:
-        """Throw away what comes until nothing came for ``silence_s``; what it was.
-
-        Gives up after ``at_most_s``: then the other side speaks without end.
-
-        Raises:
-            LinkError: not connected, or lost.
-        """
-        loop = asyncio.get_running_loop()
-        over_s = loop.time() + at_most_s
-        thrown: list[bytes] = []
-        while (left_s := over_s - loop.time()) > 0:
-            line = await self.next_line(min(silence_s, left_s))
-            if line is None:
-                break
-            thrown.append(line)
-        return tuple(thrown)
-
     async def drop(self) -> None:
         """Let the connection go as after a failure: the next one waits before it opens."""
         if self._wire is not None:

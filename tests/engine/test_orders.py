@@ -41,7 +41,7 @@ from labctl.stream.events import (
     StepEnded,
 )
 
-PROGRAM = three_cycles()
+PROGRAM = three_cycles(2)
 NOTE = CommandTaken(
     command="c1", verb="x", actor="anna", detail="", outcome="done", unix_time_s=1.0
 )
@@ -53,7 +53,7 @@ def program_of(*body: Node) -> Program:
 
 
 class Lab:
-    """A run of three cycles on either kind of instrument."""
+    """A run of two cycles on either kind of instrument."""
 
     def __init__(self, kind: str, journal: Journal) -> None:
         self.kind = kind
@@ -134,8 +134,8 @@ async def test_a_paused_run_is_open_and_goes_on_in_the_same_step(lab: Lab) -> No
         await running
     records, events = await kept(lab.journal)
     assert states_of(events) == ["arming", *started(lab), "paused", "running", "completed"]
-    assert [step.visit for step in steps_of(events)] == list(range(1, 8))
-    assert [cycle.interrupted for cycle in cycles_of(events)] == [True, False, False]
+    assert [step.visit for step in steps_of(events)] == list(range(1, 6))
+    assert [cycle.interrupted for cycle in cycles_of(events)] == [True, False]
     assert not of_kind(events, GapRecorded)
     assert await lab.journal.answer_to("c1") == b"done"
     assert len(of_kind(events, CommandTaken)) == 1
@@ -177,7 +177,7 @@ async def test_a_pause_and_a_resume_at_once_harm_nothing(lab: Lab) -> None:
             await runner.resume("b")
         await runner.resume("c")
         await running
-    assert [step.visit for step in steps_of((await kept(lab.journal))[1])] == list(range(1, 8))
+    assert [step.visit for step in steps_of((await kept(lab.journal))[1])] == list(range(1, 6))
 
 
 async def test_a_paused_run_can_be_stopped(lab: Lab) -> None:
@@ -201,10 +201,10 @@ async def test_a_skipped_step_ends_by_that_and_the_next_one_begins(lab: Lab) -> 
         await running
     records, events = await kept(lab.journal)
     steps = steps_of(events)
-    assert [step.step for step in steps] == [1, 2, 3, 2, 3, 2, 3]
+    assert [step.step for step in steps] == [1, 2, 3, 2, 3]
     assert [step.ended_by for step in steps][:3] == ["step_time_s >= 600", "skip", "voltage_V <= 2"]
     assert top(records, 2) < 1.5e-3
-    assert [cycle.interrupted for cycle in cycles_of(events)] == [True, False, False]
+    assert [cycle.interrupted for cycle in cycles_of(events)] == [True, False]
     assert await lab.journal.answer_to("c1") == b"done"
     assert outcome(events)[0] == "completed"
 
@@ -312,7 +312,7 @@ async def test_a_run_that_is_held_by_hand_is_open_until_it_is_released(lab: Lab)
         await runner.release("it was the lunch")
         await running
     events = (await kept(lab.journal))[1]
-    assert [step.visit for step in steps_of(events)] == list(range(1, 8))
+    assert [step.visit for step in steps_of(events)] == list(range(1, 6))
     assert outcome(events)[0] == "completed"
     assert cycles_of(events)[0].interrupted
     assert not lab.cycler.paused

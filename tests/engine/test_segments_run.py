@@ -20,7 +20,7 @@ from paper_runs import (
     until,
 )
 
-from labctl.drivers.base import Armed
+from labctl.drivers.base import Armed, ChannelState
 from labctl.engine.journal import Journal, open_journal
 from labctl.engine.states import RunState
 from labctl.errors import InstrumentError
@@ -318,6 +318,24 @@ async def test_a_stretch_that_the_instrument_stops_early_is_not_taken_for_done(
         await running
     assert runner.checkpoint.state is RunState.STOPPED
     assert "before the end" in runner.checkpoint.reason
+
+
+@pytest.mark.parametrize("stretch", [1, 3])
+async def test_a_stretch_that_says_it_is_finished_and_is_not_is_not_taken_for_done(
+    journal: Journal, stretch: int
+) -> None:
+    cycler = PaperCycler(rows_per_answer=20)
+    await begin(journal, CHECKED_EACH_CYCLE)
+    runner = await runner_from(journal, cycler)
+    async with at_work(runner) as running:
+        await until(lambda: len(cycler.tests) == stretch)
+        cycler.stopped_at = 100
+        await until(lambda: runner.checkpoint.place.onboard_index >= 80)
+        cycler.says = ChannelState.FINISHED
+        await running
+    assert runner.checkpoint.state is RunState.STOPPED
+    assert "before the end" in runner.checkpoint.reason
+    assert len(cycler.tests) == stretch
 
 
 async def test_somebody_elses_test_while_the_host_waits_holds_the_run(journal: Journal) -> None:

@@ -194,6 +194,59 @@ async def test_a_stop_that_comes_just_when_a_step_ends_leaves_no_output_on(
     assert source.calls.count("begin") == 1
 
 
+async def test_a_step_that_ends_just_when_the_run_pauses_is_over_when_it_resumes(
+    journal: Journal, source: PaperSource
+) -> None:
+    await begin(journal, program_of(charge(0), discharge(1)))
+    runner = await runner_from(journal, source, source.clock, pace=Pace(keep_every_s=0.0))
+    keeping = runner._way._keeping  # type: ignore[attr-defined]
+    settle = keeping.settle
+
+    async def paused_meanwhile() -> None:
+        if source.voltage_V > 3.99 and runner.checkpoint.state is RunState.RUNNING:
+            keeping.settle = settle
+            await runner.pause("lunch")
+        await settle()
+
+    keeping.settle = paused_meanwhile
+    async with at_work(runner) as running:
+        await until(lambda: runner.checkpoint.left)
+        assert runner.checkpoint.place.visit_over
+        assert not source.output_on
+        await runner.resume("back")
+        await until(lambda: runner.checkpoint.place.visit == 2)
+        assert not runner.checkpoint.left
+        await running
+    assert [task.step.label for task in source.tasks] == ["charge", "discharge"]
+    [first, _] = steps_of((await kept(journal))[1])
+    assert first.ended_by == "voltage_V >= 4"
+
+
+@pytest.mark.parametrize("order", ["skip", "stop", "pause"])
+async def test_the_last_reading_of_what_is_cut_short_is_a_record(
+    journal: Journal, source: PaperSource, order: str
+) -> None:
+    seldom = msgspec.structs.replace(charge(0), record=RecordRule(every_s=1e6))
+    await begin(journal, program_of(seldom, discharge(1)))
+    runner = await runner_from(journal, source, source.clock)
+    async with at_work(runner):
+        await until(lambda: source.calls.count("look") > 20)
+        await getattr(runner, order)("enough")
+        await until(
+            lambda: (
+                runner.checkpoint.left
+                or runner.checkpoint.state.ended
+                or (runner.checkpoint.place.visit == 2)
+            )
+        )
+    records, _ = await kept(journal)
+    [first_s, last_s] = records.test_time_s[records.visit == 1].tolist()
+    assert first_s == 0.0
+    assert last_s >= 20 * 60.0
+    if order != "skip":
+        assert records.charge_Ah[-1] == pytest.approx(source.passed_Ah, abs=2e-5)
+
+
 @pytest.mark.parametrize(
     ("limits", "said"),
     [
@@ -255,7 +308,9 @@ async def test_a_limit_that_could_not_be_journalled_is_not_forgotten(
     runner._record.journal = full = FullDisk(journal, commits=0)  # type: ignore[assignment]
     breaks = iter([4])
     source.before = lambda call: (
-        setattr(full, "commits", next(breaks, full.commits)) if call == "off" else None
+        setattr(full, "commits", next(breaks, full.commits))
+        if call == "off" and source.output_on
+        else None
     )
     async with asyncio.timeout(20.0):
         await runner.run()

@@ -314,27 +314,6 @@ async def test_a_closed_link_sends_nothing_until_it_is_opened(
     await link.close()
 
 
-async def test_an_endless_speaker_is_listened_to_for_so_long_only(
-    other: Other, link: SerialLink
-) -> None:
-    await link.open()
-    other.say(b"a\nb\n")
-    assert await link.quiet(0.05, 10.0) == (b"a", b"b")
-    loop = asyncio.get_running_loop()
-
-    def speak() -> None:
-        other.say(b"more\n")
-        speaking.append(loop.call_later(0.01, speak))
-
-    speaking: list[asyncio.TimerHandle] = []
-    speak()
-    began_s = loop.time()
-    assert len(await link.quiet(0.05, 0.2)) >= 2
-    assert loop.time() - began_s < 5.0
-    speaking[-1].cancel()
-    await link.close()
-
-
 async def test_a_serial_line_can_come_over_a_network() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():

@@ -393,8 +393,7 @@ async def test_a_pulse_interrupts_a_rest_which_goes_on(lab: Any) -> None:
         blocks = [await first_readings(driver)]
         await driver.pulse("1", "GPIO1")
         assert [pins for _, pins in bench.simulated.device.pulses] == [2, 0]
-        for _ in range(3):
-            blocks.append(await first_readings(driver))
+        blocks += [await first_readings(driver) for _ in range(3)]
         times_s = np.concatenate([block.step_time_s for block in blocks])
         indices = np.concatenate([block.onboard_index for block in blocks])
         assert (np.diff(times_s) > 0).all()
