@@ -173,17 +173,25 @@ def test_what_is_not_yaml_is_said_as_always() -> None:
 
 
 def _shaken(text: str, random_: random.Random) -> str:
-    """The same recipe as somebody in a hurry would have typed it."""
+    """The same recipe as somebody in a hurry would have typed it.
+
+    No comments between brackets: those are refused, not laid out.
+    """
     lines = []
+    depth = 0
     for typed in text.split("\n"):
         line, plain = typed, not set(typed) & set("#'\"")
+        inside = depth > 0
+        if plain:
+            depth += sum(typed.count(sign) for sign in "{[") - sum(map(typed.count, "}]"))
+        inside = inside or depth > 0
         if random_.random() < 0.2:
             lines.append("")
-        if random_.random() < 0.1 and line.strip():
+        if random_.random() < 0.1 and line.strip() and not inside:
             lines.append(" " * random_.randrange(12) + f"# note {len(lines)}")
         if plain and random_.random() < 0.3:
             line = typed.replace(", ", ",   ").replace("{", "{ ")
-        if plain and line.strip() and random_.random() < 0.2:
+        if plain and line.strip() and not inside and random_.random() < 0.2:
             line += f"{' ' * random_.randrange(1, 9)}# why {len(lines)}"
         lines.append(line + " " * random_.randrange(3))
     return "\n".join(lines)
