@@ -56,11 +56,12 @@ async def runner_from(
     *,
     host: HostWork | None = None,
     pace: Pace = PACE,
+    wall: Clock | None = None,
 ) -> Runner:
     """The run as a daemon finds it in the journal when it starts."""
     [(charter, checkpoint)] = await journal.runs()
     clock = VirtualClock(0.0) if clock is None else clock
-    wall = RealClock(WALL_SPEED)
+    wall = RealClock(WALL_SPEED) if wall is None else wall
     return Runner(charter, checkpoint, driver, journal, clock, pace=pace, wall=wall, host=host)
 
 

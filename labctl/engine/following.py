@@ -202,9 +202,6 @@ class Following:
         while self._checkpoint.state is state and self._checkpoint.started == started:
             if self._bench.unkept_stop:
                 return
-            if state is RunState.RUNNING and self._checkpoint.paused:
-                await self._resume_instrument()
-                continue
             followed = await self._bench.waiting.unless_asked(
                 self._driver.follow(
                     started, self._segment_now().program, self._checkpoint.next_index
@@ -222,6 +219,9 @@ class Following:
             await self._take(followed)
             self._bench.doubts, self._sure_of_the_test = 0, True
             self._bench.all_is_well()
+            if self._is_to_resume() and not followed.complete:
+                await self._resume_instrument()
+                continue
             self._say_what_is_odd(followed.state)
             over = followed.complete and state is not RunState.PAUSED
             if not over and not len(followed.readings):
@@ -260,6 +260,9 @@ class Following:
                 raise
         if taken.beyond:
             log.error("run %s: %s; stopping it", self._run, taken.beyond)
+
+    def _is_to_resume(self) -> bool:
+        return self._checkpoint.state is RunState.RUNNING and self._checkpoint.paused
 
     async def _resume_instrument(self) -> None:
         await self._driver.resume(self._bench.channel)

@@ -48,6 +48,22 @@ class Beyond:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Limits, and ``least`` and ``most``: beyond them a value is beyond its limit for certain."""
+
+    name: str
+    unit: str
+    low: float
+    high: float
+    least: float
+    most: float
+
+    def beyond(self, row: int, value: float) -> Beyond:
+        """A value that is."""
+        return Beyond(row, self.name, self.unit, value, self.low, self.high)
+
+
 def wider(armed: Limits, asked: Limits) -> str:
     """In which way what the instrument holds is less strict than what was asked; '' if it is not.
 
@@ -137,34 +153,35 @@ def first_beyond(
     temperature_degC: FloatColumn,
 ) -> Beyond | None:
     """The first row that lies beyond a limit for certain; NaN lies beyond none."""
+    columns = (voltage_V, current_A, temperature_degC)
+    first: Beyond | None = None
+    for values, room in zip(columns, rooms(limits, capabilities), strict=True):
+        outside = (values < room.least) | (values > room.most)
+        row = int(outside.argmax()) if len(outside) else 0
+        if outside.any() and (first is None or row < first.row):
+            first = room.beyond(row, float(values[row]))
+    return first
+
+
+def rooms(limits: Limits, capabilities: Capabilities) -> tuple[Room, Room, Room]:
+    """Of voltage, current and temperature, in this order."""
     widest_V = max(abs(capabilities.voltage_min_V), abs(capabilities.voltage_max_V))
     error_V = MEASURING_ERROR * widest_V
     low_V, high_V = limits.voltage_min_V, limits.voltage_max_V
     low_A, high_A = limits.current_min_A, limits.current_max_A
-    low_K, high_K = limits.temperature_min_degC, limits.temperature_max_degC
-    first: Beyond | None = None
-    for name, unit, values, (low, low_error), (high, high_error) in (
-        (
-            "voltage",
-            "V",
-            voltage_V,
-            (low_V, error_V),
-            (high_V, error_V),
-        ),
-        (
+    low_degC, high_degC = limits.temperature_min_degC, limits.temperature_max_degC
+    return (
+        Room("voltage", "V", low_V, high_V, low_V - error_V, high_V + error_V),
+        Room(
             "current",
             "A",
-            current_A,
-            (low_A, _current_error_A(low_A, capabilities)),
-            (high_A, _current_error_A(high_A, capabilities)),
+            low_A,
+            high_A,
+            low_A - _current_error_A(low_A, capabilities),
+            high_A + _current_error_A(high_A, capabilities),
         ),
-        ("temperature", "degC", temperature_degC, (low_K, 0.0), (high_K, 0.0)),
-    ):
-        outside = (values < low - low_error) | (values > high + high_error)
-        row = int(outside.argmax()) if len(outside) else 0
-        if outside.any() and (first is None or row < first.row):
-            first = Beyond(row, name, unit, float(values[row]), low, high)
-    return first
+        Room("temperature", "degC", low_degC, high_degC, low_degC, high_degC),
+    )
 
 
 def charge_beyond(limits: Limits, step_charge_Ah: float) -> str:

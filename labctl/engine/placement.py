@@ -275,8 +275,8 @@ def _fresh(place: Place, readings: Readings) -> Readings:
 
 
 def _check_time(place: Place, readings: Readings) -> None:
-    before_s = place.step_time_s - place.resumed_s
-    back = np.flatnonzero(np.diff(readings.step_time_s, prepend=before_s) < 0)
+    time_s = readings.step_time_s + place.resumed_s
+    back = np.flatnonzero(np.diff(time_s, prepend=place.step_time_s) < 0)
     if len(back):
         row = int(back[0])
         raise InstrumentError(

@@ -1,7 +1,7 @@
 """One visit that is made from here: where the run stands by every reading of it, kept or not.
 
-Readings are put in their place as they come; the journal follows a little later. No instrument is
-known here.
+Every reading is judged when it comes. Those to record are put in their place when they are asked
+for, many together; the journal follows a little later. No instrument is known here.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from labctl.drivers.base import Capabilities, Looked, Task
 from labctl.engine.ends import condition_that_ended, holds
 from labctl.engine.hoststeps import is_hosts
 from labctl.engine.place import Place
-from labctl.engine.placement import place_in_visit
-from labctl.engine.sampling import Sampled, last_record, sample
+from labctl.engine.placement import finish_visit, place_in_visit
+from labctl.engine.sampling import Row, Sampled, Sampler, as_readings, last_record
 from labctl.engine.walk import Walk
-from labctl.model import Readings, Records, join_records
+from labctl.model import Readings, Records, Spectrum, join_records
 from labctl.program import (
     Comparison,
     Control,
@@ -78,14 +78,16 @@ class Visit:
         unix_time_s: float,
     ) -> None:
         self.step = walk.step(place.position)
-        self.place = place
+        self.number = place.visit
         self.limits = limits_of_step(program, self.step)
         self.hosts = is_hosts(self.step.control)
         self.recorded_unix_s = unix_time_s
         """When the last record was made, by the clock of the run."""
+        self._lasts_at_most_s = program.limits.duration_max_s - place.visit_start_test_time_s
         self._duration_max_s = program.limits.duration_max_s
         self._walk = walk
-        self._capabilities = capabilities
+        self._place = place
+        self._sampler = Sampler(_as_judged(self.step), self.limits, capabilities)
         self._sampled = Sampled(
             done_s=place.resumed_s,
             done_Ah=place.resumed_Ah,
@@ -93,6 +95,8 @@ class Visit:
             run_charge_Ah=place.charge_Ah,
         )
         self._latest = Readings()
+        self._rows: list[Row] = []
+        """To be recorded, and not in their place yet."""
         self._blocks: list[Records] = []
         self._events: list[Event] = []
         self.task = self._as_task(place)
@@ -103,48 +107,51 @@ class Visit:
         return self._sampled.step_time_s
 
     @property
+    def place(self) -> Place:
+        """Where the run stands with everything that is to be recorded."""
+        self._place_rows()
+        return self._place
+
+    @property
     def unkept(self) -> int:
         """How many records, and events, the journal does not have yet."""
-        return sum(map(len, self._blocks)) + len(self._events)
+        return len(self._rows) + sum(map(len, self._blocks)) + len(self._events)
 
     def take(self, looked: Looked, unix_time_s: float) -> Verdict:
-        """Put what a source said in its place.
+        """Judge what a source said.
 
         Raises:
             InstrumentError: it says something that no reading can be; nothing was taken.
         """
         readings = looked.readings
-        missing = 0
+        index_before = self._sampled.onboard_index
+        sampled = self._sampler.sample(self._sampled, readings)
         if len(readings):
-            told = int(readings.onboard_index[-1]) - self._sampled.onboard_index
-            missing = told - len(readings)
-        sampled, recorded, end, limit = sample(
-            self._judged, self.limits, self._capabilities, self._sampled, readings
-        )
-        placed = place_in_visit(
-            self._walk, self.place, recorded, spectra=looked.spectra, unix_time_s=unix_time_s
-        )
-        if missing:
-            self._note_gap(missing, unix_time_s)
-        self._sampled = sampled
-        self.place = _interrupted(placed.place) if missing else placed.place
-        self._keep_for_later(placed.records, placed.events)
-        if len(placed.records):
-            self.recorded_unix_s = unix_time_s
-        if len(readings):
+            missing = int(readings.onboard_index[-1]) - index_before - len(readings)
+            if missing:
+                self._note_gap(missing, unix_time_s)
             self._latest = readings
-        if not limit and self._test_time_s() > self._duration_max_s:
+        self._sampled = sampled.state
+        if sampled.rows:
+            self._rows += sampled.rows
+            self.recorded_unix_s = unix_time_s
+        if looked.spectra:
+            self._place_rows(looked.spectra)
+        limit = sampled.limit
+        if not limit and self._sampled.step_time_s > self._lasts_at_most_s:
             limit = f"the run has lasted longer than its limit of {self._duration_max_s:g} s"
-        return Verdict(None if limit else end, limit)
+        return Verdict(None if limit else sampled.end, limit)
+
+    def finish(self, end: EndCondition | None, cause: str) -> None:
+        """The visit is over: see :func:`labctl.engine.placement.finish_visit`."""
+        self._place = finish_visit(self._walk, self.place, end=end, cause=cause)
 
     def complete(self) -> None:
         """The last reading is a record, whatever the record rule says: nothing comes after it."""
         last = last_record(self._sampled, self._latest)
         self._latest = Readings()
-        if len(last):
-            placed = place_in_visit(self._walk, self.place, last)
-            self.place = placed.place
-            self._keep_for_later(placed.records, placed.events)
+        self._place_rows()
+        self._put_in_place(last)
 
     def own_end(self) -> tuple[EndCondition | None, str]:
         """How a visit ended that its instrument says is over: by a condition, or ``complete``;
@@ -155,8 +162,9 @@ class Visit:
 
     def take_unkept(self) -> Unkept:
         """Hand over what the journal does not have yet."""
+        place = self.place
         records = join_records(self._blocks) if self._blocks else Records()
-        unkept = Unkept(self.place, records, tuple(self._events))
+        unkept = Unkept(place, records, tuple(self._events))
         self._blocks, self._events = [], []
         return unkept
 
@@ -164,13 +172,6 @@ class Visit:
         """The journal would not have it."""
         self._blocks = [unkept.records, *self._blocks] if len(unkept.records) else self._blocks
         self._events = [*unkept.events, *self._events]
-
-    @property
-    def _judged(self) -> Step:
-        """The step as its readings are judged: a marker's end is that it was told."""
-        if isinstance(self.step.control, Signal):
-            return msgspec.structs.replace(self.step, ends=())
-        return self.step
 
     def _as_task(self, place: Place) -> Task:
         step = self.step
@@ -188,22 +189,33 @@ class Visit:
         )
 
     def _note_gap(self, missing: int, unix_time_s: float) -> None:
+        place = self.place
         self._events.append(
             GapRecorded(
-                run=self.place.run,
-                after_seq=self.place.seq,
+                run=place.run,
+                after_seq=place.seq,
                 reason=f"the instrument no longer has {missing} of its readings",
                 unix_time_s=unix_time_s,
             )
         )
+        self._place = _interrupted(place)
 
-    def _keep_for_later(self, records: Records, events: tuple[Event, ...]) -> None:
-        if len(records):
-            self._blocks.append(records)
-        self._events += events
+    def _place_rows(self, spectra: tuple[Spectrum, ...] = ()) -> None:
+        if self._rows or spectra:
+            self._put_in_place(as_readings(self._rows), spectra)
+            self._rows = []
 
-    def _test_time_s(self) -> float:
-        return self.place.visit_start_test_time_s + self._sampled.step_time_s
+    def _put_in_place(self, readings: Readings, spectra: tuple[Spectrum, ...] = ()) -> None:
+        placed = place_in_visit(self._walk, self._place, readings, spectra=spectra)
+        self._place = placed.place
+        if len(placed.records):
+            self._blocks.append(placed.records)
+        self._events += placed.events
+
+
+def _as_judged(step: Step) -> Step:
+    """A step as its readings are judged: a marker's end is that it was told."""
+    return msgspec.structs.replace(step, ends=()) if isinstance(step.control, Signal) else step
 
 
 def _interrupted(place: Place) -> Place:

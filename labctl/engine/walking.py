@@ -24,7 +24,7 @@ from labctl.engine.keeping import Keeping
 from labctl.engine.limits import wider
 from labctl.engine.output import Output
 from labctl.engine.place import Place
-from labctl.engine.placement import SKIP, finish_visit
+from labctl.engine.placement import SKIP
 from labctl.engine.record import Ending
 from labctl.engine.refusing import asked_of_instrument
 from labctl.engine.run import Checkpoint
@@ -224,7 +224,7 @@ class Walking:
     async def _look(self) -> Looked:
         looked = await self._source.look(self._bench.channel)
         readings = await self._bench.thermometer.filled(looked.readings)
-        return replace(looked, readings=readings)
+        return looked if readings is looked.readings else replace(looked, readings=readings)
 
     async def _begin(self, visit: Visit) -> None:
         self._begun = True
@@ -254,8 +254,8 @@ class Walking:
         if visit.hosts:
             return
         number, times = self._early_ends
-        times = times + 1 if number == visit.place.visit else 1
-        self._early_ends = (visit.place.visit, times)
+        times = times + 1 if number == visit.number else 1
+        self._early_ends = (visit.number, times)
         said = (
             f"the instrument ended step {visit.step.index + 1} ({visit.step.label}) by itself, and "
             "none of its ends explains that"
@@ -267,7 +267,7 @@ class Walking:
 
     async def _finish(self, visit: Visit, end: EndCondition | None, cause: str) -> None:
         visit.complete()
-        visit.place = finish_visit(self._record.walk, visit.place, end=end, cause=cause)
+        visit.finish(end, cause)
         await self._over(visit)
 
     async def _over(self, visit: Visit) -> None:
@@ -359,7 +359,7 @@ class Walking:
         self._bench.waits_for = ""
 
     def _is_skipped(self, visit: Visit) -> bool:
-        return self._checkpoint.skip_visit == visit.place.visit
+        return self._checkpoint.skip_visit == visit.number
 
     def _is_asked_to_leave(self) -> bool:
         return self._checkpoint.state is not RunState.RUNNING or bool(self._bench.unkept_stop)

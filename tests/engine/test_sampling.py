@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from labctl.drivers.base import Capabilities, CurrentRange, Failsafe
 from labctl.engine.ends import holds, slope_window_s, slopes
 from labctl.engine.limits import beyond as beyond_one
-from labctl.engine.sampling import Sampled, last_record, sample
+from labctl.engine.sampling import Sampled, Sampler, as_readings, last_record
 from labctl.errors import InstrumentError
 from labctl.model import FloatColumn, Readings
 from labctl.program import (
@@ -70,6 +70,13 @@ def readings(
         step_energy_Wh=unknown,
         temperature_degC=unknown,
     )
+
+
+def sample(
+    step: Step, limits: Limits, capabilities: Capabilities, state: Sampled, more: Readings
+) -> tuple[Sampled, Readings, EndCondition | None, str]:
+    state, rows, end, limit = Sampler(step, limits, capabilities).sample(state, more)
+    return state, as_readings(rows), end, limit
 
 
 def test_a_visit_ends_at_the_first_sample_that_meets_an_end() -> None:
@@ -337,3 +344,13 @@ def test_records_carry_the_charge_of_every_sample_and_are_as_close_as_the_rule_s
         assert time_s[row] - time_s[last] < rule.every_s
         assert abs(current_A[row] - current_A[last]) < rule.current_change_A
         assert abs(charge_Ah[row] - charge_Ah[last]) < rule.charge_change_Ah + 1e-15
+
+
+def test_readings_that_come_a_little_unevenly_are_recorded_as_often_as_the_rule_says() -> None:
+    uneven = readings([3.0] * 50, every_s=0.1)
+    jitter_s = np.array([0.0, *([0.004, -0.004, -0.002, 0.003, 0.0] * 10)[:49]])
+    uneven = dataclasses.replace(uneven, step_time_s=uneven.step_time_s + jitter_s)
+    step = a_step(record=RecordRule(every_s=0.1))
+    assert len(sample(step, LIMITS, CAPABILITIES, Sampled(), uneven)[1]) == 50
+    seldom = a_step(record=RecordRule(every_s=1.0))
+    assert len(sample(seldom, LIMITS, CAPABILITIES, Sampled(), uneven)[1]) == 5

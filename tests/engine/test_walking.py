@@ -14,7 +14,7 @@ from paper_cycler import LIMITS, charge, discharge, rest, three_cycles
 from paper_runs import FullDisk, at_work, begin, kept, of_kind, runner_from, until
 from paper_source import PaperSource
 
-from labctl.clock import VirtualClock
+from labctl.clock import RealClock, VirtualClock
 from labctl.drivers.base import Failsafe
 from labctl.engine.bench import Pace
 from labctl.engine.journal import Entry, Journal, open_journal
@@ -529,7 +529,7 @@ async def test_readings_are_journalled_together_and_each_once(
 
     journal.commit = counted  # type: ignore[method-assign]
     pace = Pace(keep_every_s=math.inf, keep_most=300)
-    runner = await runner_from(journal, source, source.clock, pace=pace)
+    runner = await runner_from(journal, source, source.clock, pace=pace, wall=RealClock())
     await runner.run()
     seqs = (await kept(journal))[0].seq.tolist()
     assert seqs == list(range(1, 1802))
@@ -604,7 +604,7 @@ async def test_answers_that_stay_unexplained_hold_the_run_with_its_output_off(
     await begin(journal, program_of(charge(0)))
     runner = await runner_from(journal, source, source.clock)
     async with at_work(runner) as running:
-        await until(lambda: runner.checkpoint.place.seq > 20)
+        await until(lambda: source.calls.count("look") > 20)
         source.garbles = 10**6
         await until(lambda: runner.checkpoint.state is RunState.HELD)
         assert not source.output_on
@@ -622,7 +622,7 @@ async def test_a_full_disk_switches_the_output_off_and_the_step_goes_on_when_the
     full = FullDisk(journal, commits=0)
     runner._record.journal = full  # type: ignore[assignment]
     async with at_work(runner) as running:
-        await until(lambda: runner.checkpoint.place.seq > 20)
+        await until(lambda: source.calls.count("look") > 20)
         full.commits = 4
         await until(lambda: "full" in runner.link_error)
         assert not source.output_on
@@ -667,7 +667,7 @@ async def test_a_stop_that_a_full_disk_cannot_keep_stops_the_run_all_the_same(
     full = FullDisk(journal, commits=0)
     runner._record.journal = full  # type: ignore[assignment]
     async with at_work(runner) as running:
-        await until(lambda: runner.checkpoint.place.seq > 0 and source.output_on)
+        await until(lambda: source.calls.count("look") > 0 and source.output_on)
         full.commits = 6
         with pytest.raises(JournalError, match="full"):
             await runner.stop("smoke")
