@@ -75,8 +75,8 @@ def readings(first_seq: int, count: int) -> Records:
     )
 
 
-def batches(count: int, *, events: bool) -> list[bytes]:
-    """What the node would send: batches of 1,000 readings, and the events between them."""
+def created(count: int) -> RunCreated:
+    """The run that all readings are of."""
     steps = tuple(
         Step(n, label, ConstantCurrent(current_A), (), RecordRule())
         for n, (label, current_A) in enumerate([("charge", 1e-2), ("discharge", -1e-2)])
@@ -89,22 +89,27 @@ def batches(count: int, *, events: bool) -> list[bytes]:
         limits=Limits(1.0, 4.4, -0.02, 0.02, 1.0, 1e9),
         alarms=(RetentionAlarm(),),
     )
-    created = RunCreated(
+    return RunCreated(
         run=RUN, cell="HEV-1", instrument="neware-1", channel="1", recipe_name="endurance",
         recipe_text="", recipe_sha256="ab" * 32, program=encode_program(program),
         active_mass_g=0.002, one_C_mA_per_g=100.0, actor="bench", labctl_version="0",
         unix_time_s=1.75e9,
     )  # fmt: skip
-    payloads = [encode_events(SOURCE, 1, RUN, (created,))]
+
+
+def batches(count: int, *, events: bool) -> list[bytes]:
+    """What the node would send: batches of 1,000 readings, and the events between them."""
+    payloads = [encode_events(SOURCE, 1, RUN, (created(count),))]
     for first in range(1, count + 1, BATCH):
         rows = readings(first, min(BATCH, count - first + 1))
         payloads.append(encode_samples(SOURCE, len(payloads) + 1, RUN, rows))
         if events:
-            payloads.append(encode_events(SOURCE, len(payloads) + 1, RUN, tuple(_ends(rows))))
+            payloads.append(encode_events(SOURCE, len(payloads) + 1, RUN, tuple(ends(rows))))
     return payloads
 
 
-def _ends(rows: Records) -> Iterator[Event]:
+def ends(rows: Records) -> Iterator[Event]:
+    """The ends of steps and cycles that fall into some readings."""
     for seq in rows.seq[rows.seq % (PER_CYCLE // 2) == 0].tolist():
         cycle = (seq - 1) // PER_CYCLE + 1
         charging = seq % PER_CYCLE != 0
@@ -199,8 +204,8 @@ def fresh(url: str) -> Iterator[Engine]:
 
 
 @contextlib.contextmanager
-def postgresql_of_our_own() -> Iterator[str | None]:
-    """The URL of a PostgreSQL started for this benchmark, with fsync; None if not installed."""
+def postgresql_of_our_own() -> Iterator[Callable[[], str] | None]:
+    """Makes empty databases on a PostgreSQL started for this benchmark; None if not installed."""
     path = Path(__file__).parent.parent / "tests" / "servers.py"
     spec = importlib.util.spec_from_file_location("servers", path)
     assert spec is not None
@@ -215,7 +220,7 @@ def postgresql_of_our_own() -> Iterator[str | None]:
         server.create()
         server.start()
         try:
-            yield server.new_database()
+            yield server.new_database
         finally:
             server.stop()
 
@@ -252,10 +257,13 @@ def main() -> None:
             report("SQLite", count, measure(url, payloads, count, bare, options.repeats))
     if options.only != "sqlite":
         with contextlib.ExitStack() as stack:
-            own = options.postgresql or stack.enter_context(postgresql_of_our_own())
-            if own is None:
-                print("\nPostgreSQL is not installed")
-                return
+            own = options.postgresql
+            if not own:
+                new_database = stack.enter_context(postgresql_of_our_own())
+                if new_database is None:
+                    print("\nPostgreSQL is not installed")
+                    return
+                own = new_database()
             bare = {"binary COPY": lambda engine: bare_postgresql_s(engine, count)}
             report("PostgreSQL", count, measure(own, payloads, count, bare, options.repeats))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ def insert_samples(connection: Connection, blocks: Sequence[Block]) -> None:
         _insert(connection, filled)
 
 
+@cache
 def _insert_statement(rows: int) -> str:
     shared, own = len(INT_COLUMNS), len(FLOAT_COLUMNS)
     values = ",".join(
@@ -62,9 +64,6 @@ def _insert_statement(rows: int) -> str:
     )
     names = ",".join(f'"{name}"' for name in COLUMNS)
     return f"INSERT INTO {samples.name} ({names}) VALUES {values}"  # noqa: S608
-
-
-_STATEMENTS = {1 << power: _insert_statement(1 << power) for power in range(8)}
 
 
 def _insert(connection: Connection, blocks: Sequence[Block]) -> None:
@@ -82,9 +81,9 @@ def _insert(connection: Connection, blocks: Sequence[Block]) -> None:
                     int(records.visit[first]),
                 ]
                 while row < end:
-                    rows = min(MOST_ROWS, 1 << ((end - row).bit_length() - 1))
+                    rows = min(MOST_ROWS, end - row)
                     cursor.execute(
-                        _STATEMENTS[rows],
+                        _insert_statement(rows),
                         [*shared, int(records.seq[row]), *values[row * own : (row + rows) * own]],
                     )
                     row += rows

@@ -108,9 +108,10 @@ class Ingest:
             sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError: the database is away,
                 locked or full. Nothing was committed; call again with the same payloads.
         """
-        return self._commit(understand(payloads, nodes))
+        return self.take_in(understand(payloads, nodes))
 
-    def _commit(self, arrivals: Arrivals) -> Committed:
+    def take_in(self, arrivals: Arrivals) -> Committed:
+        """The same, for a group that was understood before: see :meth:`commit`."""
         done = False
         try:
             with self._engine.begin() as connection:
@@ -133,9 +134,9 @@ class Ingest:
             arrived.refuse(f"it cannot be kept: {error}")
         committed = Committed()
         if arrivals.refused:
-            committed.add(self._commit(Arrivals(refused=arrivals.refused)))
+            committed.add(self.take_in(Arrivals(refused=arrivals.refused)))
         for arrived in arrivals.batches:
-            committed.add(self._commit(Arrivals(batches=[arrived])))
+            committed.add(self.take_in(Arrivals(batches=[arrived])))
         committed.duplicates += arrivals.repeated
         return committed
 

@@ -23,6 +23,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 import labctl
 from labctl.alarms.states import AlarmState
 from labctl.archive.alarm_store import AlarmRow, read_alarms
+from labctl.archive.arrivals import Arrivals, understand
 from labctl.archive.database import open_engine, upgrade
 from labctl.archive.ingest import Committed, Ingest, SourceAck
 from labctl.archive.telling import (
@@ -109,6 +110,26 @@ class _Inbox:
         return group
 
 
+class _Group:
+    """Messages that are committed together."""
+
+    def __init__(self, messages: list[aiomqtt.Message]) -> None:
+        self.messages = messages
+        self._arrivals: Arrivals | None = None
+
+    def understand(self) -> Arrivals:
+        """Decode and check, ahead of :meth:`commit`."""
+        payloads = [bytes(message.payload) for message in self.messages]
+        nodes = [_node_of(str(message.topic)) for message in self.messages]
+        self._arrivals = understand(payloads, nodes)
+        return self._arrivals
+
+    def commit(self, ingest: Ingest) -> Committed:
+        """See :meth:`Ingest.commit`; a second try begins with the messages as they came."""
+        arrivals, self._arrivals = self._arrivals, None
+        return ingest.take_in(self.understand() if arrivals is None else arrivals)
+
+
 class ArchiveService:
     """Keeps the archive at ``url`` up to date for as long as :meth:`run` runs.
 
@@ -184,13 +205,15 @@ class ArchiveService:
 
     async def _serve(self, connection: Connection) -> None:
         inbox = _Inbox(self._limits)
+        understood: asyncio.Queue[_Group] = asyncio.Queue(maxsize=1)
         said: asyncio.Queue[Committed] = asyncio.Queue(maxsize=20)
         await connection.subscribe(self._filter)
         await self._say_what_stands(connection)
         await connection.announce()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._receive(connection, inbox), name="receive")
-            tasks.create_task(self._commit(connection, inbox, said), name="commit")
+            tasks.create_task(self._understand(inbox, understood), name="understand")
+            tasks.create_task(self._commit(connection, understood, said), name="commit")
             tasks.create_task(self._tell(connection, said), name="tell")
             tasks.create_task(self._tell_alarms(connection), name="alarms")
 
@@ -198,20 +221,28 @@ class ArchiveService:
         async for message in connection.messages():
             await inbox.put(message)
 
+    async def _understand(self, inbox: _Inbox, understood: asyncio.Queue[_Group]) -> None:
+        """One group ahead of the database, which spends most of its time outside Python."""
+        while True:
+            group = _Group(await inbox.take_group(self._clock))
+            await asyncio.to_thread(group.understand)
+            await understood.put(group)
+
     async def _commit(
-        self, connection: Connection, inbox: _Inbox, said: asyncio.Queue[Committed]
+        self,
+        connection: Connection,
+        understood: asyncio.Queue[_Group],
+        said: asyncio.Queue[Committed],
     ) -> None:
         while True:
-            group = await inbox.take_group(self._clock)
-            payloads = [bytes(message.payload) for message in group]
-            nodes = [_node_of(str(message.topic)) for message in group]
-            committed = await self._patiently(self._ingest.commit, payloads, nodes)
+            group = await understood.get()
+            committed = await self._patiently(group.commit, self._ingest)
             self.status.groups += 1
             self.status.batches += committed.batches
             self.status.readings += committed.readings
             self.status.duplicates += committed.duplicates
             self.status.quarantined += committed.quarantined
-            for message in group:
+            for message in group.messages:
                 connection.acknowledge(message)
             await said.put(committed)
 
