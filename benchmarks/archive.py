@@ -75,8 +75,8 @@ def readings(first_seq: int, count: int) -> Records:
     )
 
 
-def created(count: int) -> RunCreated:
-    """The run that all readings are of."""
+def created(count: int, run: str = RUN) -> RunCreated:
+    """The run that readings are of."""
     steps = tuple(
         Step(n, label, ConstantCurrent(current_A), (), RecordRule())
         for n, (label, current_A) in enumerate([("charge", 1e-2), ("discharge", -1e-2)])
@@ -90,7 +90,7 @@ def created(count: int) -> RunCreated:
         alarms=(RetentionAlarm(),),
     )
     return RunCreated(
-        run=RUN, cell="HEV-1", instrument="neware-1", channel="1", recipe_name="endurance",
+        run=run, cell="HEV-1", instrument="neware-1", channel="1", recipe_name="endurance",
         recipe_text="", recipe_sha256="ab" * 32, program=encode_program(program),
         active_mass_g=0.002, one_C_mA_per_g=100.0, actor="bench", labctl_version="0",
         unix_time_s=1.75e9,

@@ -135,7 +135,7 @@ async def pipeline_s(
                         pids = {
                             "daemon": daemon.pid,
                             "archive": archive.pid,
-                            "mosquitto": _mosquitto(),
+                            "mosquitto": mosquitto_pid(),
                         }
                         before = {name: spent(pid) for name, pid in pids.items()}
                         begun_s = time.perf_counter()
@@ -157,7 +157,7 @@ async def _word_from(messages: AsyncIterator[aiomqtt.Message], topic: str) -> by
     raise SystemExit("the broker has gone")
 
 
-def _mosquitto() -> int:
+def mosquitto_pid() -> int:
     """The broker that this process started."""
     for children in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
         for pid in children.read_text(encoding="ascii").split():
