@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from sqlalchemy import Engine, text
@@ -203,9 +203,20 @@ def fresh(url: str) -> Iterator[Engine]:
         engine.dispose()
 
 
+class Server(Protocol):
+    """A PostgreSQL of our own."""
+
+    def new_database(self) -> str:
+        """The URL of an empty database."""
+        ...
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
 @contextlib.contextmanager
-def postgresql_of_our_own() -> Iterator[Callable[[], str] | None]:
-    """Makes empty databases on a PostgreSQL started for this benchmark; None if not installed."""
+def postgresql_server() -> Iterator[Server | None]:
+    """A PostgreSQL started for this benchmark; None if not installed."""
     path = Path(__file__).parent.parent / "tests" / "servers.py"
     spec = importlib.util.spec_from_file_location("servers", path)
     assert spec is not None
@@ -216,13 +227,20 @@ def postgresql_of_our_own() -> Iterator[Callable[[], str] | None]:
         yield None
         return
     with servers.temporary_folder() as folder:
-        server = servers.PostgresqlServer(folder)
-        server.create()
+        server: Server = servers.PostgresqlServer(folder)
+        servers.PostgresqlServer.create(server)
         server.start()
         try:
-            yield server.new_database
+            yield server
         finally:
             server.stop()
+
+
+@contextlib.contextmanager
+def postgresql_of_our_own() -> Iterator[Callable[[], str] | None]:
+    """Makes empty databases on such a server; None if not installed."""
+    with postgresql_server() as server:
+        yield None if server is None else server.new_database
 
 
 def report(title: str, count: int, results: dict[str, list[float]]) -> None:
