@@ -14,6 +14,7 @@ from labctl.control import serve_control
 from labctl.daemon.commands import Commands
 from labctl.daemon.node import Node
 from labctl.engine.journal import open_journal
+from labctl.engine.reserve import SIZE_B
 from labctl.settings import Settings
 
 log = logging.getLogger("labctl.daemon")
@@ -27,7 +28,7 @@ async def open_node(settings: Settings) -> AsyncIterator[Node]:
         JournalError: another daemon runs on this data folder, or the journal is damaged.
         ConfigError: an instrument's options do not fit its driver.
     """
-    async with open_journal(settings.journal, settings.node.name) as journal:
+    async with open_journal(settings.journal, settings.node.name, reserve_B=SIZE_B) as journal:
         node = Node(settings, journal, await journal.cells(), await journal.runs())
         try:
             yield node

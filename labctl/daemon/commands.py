@@ -109,6 +109,11 @@ class Commands:
             raise CommandError(
                 f"no cell {request.cell!r} is registered: register it with 'labctl cell add'"
             )
+        if self._node.journal.disk_is_full:
+            raise CommandError(
+                "the disk of the journal is full: make room before a new run begins (what runs "
+                "goes on as long as it can)"
+            )
         recipe, program = await asyncio.to_thread(self._compiled, request, cell)
         refusals = self._node.refusals(instrument, program)
         if refusals:

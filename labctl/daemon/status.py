@@ -14,6 +14,12 @@ MOST_ENDED_RUNS: Final = 200
 """Of the runs that have ended, the newest so many are told; the archive knows them all."""
 
 
+_FULL = (
+    "the disk of the journal is full: running runs go on as long as what was kept for this lasts, "
+    "and no new one begins; make room"
+)
+
+
 async def status_of(node: Node) -> Status:
     """Everything that a person asks about, at this moment."""
     backlog = await node.journal.backlog()
@@ -30,6 +36,7 @@ async def status_of(node: Node) -> Status:
             problem
             for problem in (
                 node.journal.problem,
+                _FULL if node.journal.disk_is_full else "",
                 node.stream_problem,
                 node.publisher.status.problem,
             )

@@ -57,6 +57,11 @@ class Journal:
         self.source: str = file.source
         self._last_number = file.last_number
 
+    @property
+    def disk_is_full(self) -> bool:
+        """Whether what was kept for a full disk is being used: no new work is to begin."""
+        return self._file.reserve.given_up
+
     async def commit(self, entry: Entry) -> None:
         """Return once ``entry`` is on the disk. Entries that wait together share a transaction.
 
@@ -224,8 +229,10 @@ class Journal:
 
 
 @asynccontextmanager
-async def open_journal(path: Path, node: str) -> AsyncIterator[Journal]:
+async def open_journal(path: Path, node: str, *, reserve_B: int = 0) -> AsyncIterator[Journal]:
     """Open the journal at ``path``, or begin one for ``node``; its writer runs inside the block.
+
+    ``reserve_B`` is kept on its disk for the time when that is full.
 
     Raises:
         JournalError: another daemon has it open, it is damaged, or it is of another version.
@@ -238,7 +245,7 @@ async def open_journal(path: Path, node: str) -> AsyncIterator[Journal]:
     thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
     loop = asyncio.get_running_loop()
     try:
-        file = await loop.run_in_executor(thread, JournalFile, path, node)
+        file = await loop.run_in_executor(thread, JournalFile, path, node, reserve_B)
         try:
             journal = Journal(file, thread)
             writer = asyncio.create_task(journal.write_until_cancelled(), name="journal writer")

@@ -16,6 +16,7 @@ from typing import IO, Final, TypeVar
 
 import msgspec
 
+from labctl.engine.reserve import Reserve
 from labctl.engine.run import Charter, Checkpoint
 from labctl.errors import JournalError
 from labctl.model import Cell, Records
@@ -59,17 +60,29 @@ class JournalFile:
         JournalError: it is damaged, of another version or of another node.
     """
 
-    def __init__(self, path: Path, node: str) -> None:
+    def __init__(self, path: Path, node: str, reserve_B: int = 0) -> None:
         self.connection = _connect(path, node)
+        self.reserve = Reserve(path.with_name(path.name + ".reserve"), reserve_B)
+        self.reserve.lay_by()
         self.source = _meta(self.connection, "source")
         self.last_number = int(_meta(self.connection, "last_number"))
 
     def write(self, entries: list[Entry], number: int) -> int:
         """All of the entries or none, with batches numbered on from ``number``; gives the last.
 
+        On a full disk the reserve is given up for them.
+
         Raises:
             JournalError: none of them is kept.
         """
+        try:
+            return self._write(entries, number)
+        except JournalError as error:
+            if not (_is_full(error.__cause__) and self.reserve.give_up()):
+                raise
+        return self._write(entries, number)
+
+    def _write(self, entries: list[Entry], number: int) -> int:
         try:
             if self.connection.in_transaction:
                 self.connection.rollback()
@@ -136,7 +149,21 @@ class JournalFile:
         return found
 
     def forget(self, spans: list[tuple[int, int]]) -> str:
-        """Delete what lies in ``spans``; says why not, if the archive is ahead of this journal."""
+        """Delete what lies in ``spans``; says why not, if the archive is ahead of this journal.
+
+        Deleting takes room too: on a full disk the reserve is given up for it.
+        """
+        try:
+            problem = self._forget(spans)
+        except JournalError as error:
+            if not (_is_full(error.__cause__) and self.reserve.give_up()):
+                raise
+            problem = self._forget(spans)
+        if self.reserve.given_up:
+            self.reserve.lay_by()
+        return problem
+
+    def _forget(self, spans: list[tuple[int, int]]) -> str:
         highest = max(last for _, last in spans)
         try:
             with self.connection:
@@ -161,6 +188,12 @@ class JournalFile:
         except sqlite3.Error as error:
             raise JournalError(f"the journal could not be trimmed: {error}") from error
         return ""
+
+
+def _is_full(error: BaseException | None) -> bool:
+    return isinstance(error, sqlite3.Error) and (
+        getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    )
 
 
 def lock_journal(path: Path) -> IO[bytes]:

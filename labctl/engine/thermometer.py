@@ -1,7 +1,8 @@
 """What the chamber measures, for records of instruments that measure no temperature.
 
 Nothing waits long for a chamber: where it is slow, or does not answer, the last value stands for a
-while and then none.
+while and then none. Where time stands still meanwhile, there is no hurry. A chamber in alarm is
+read all the same: that is when a limit of temperature has to act.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Final
 
 import numpy as np
 
-from labctl.clock import Clock
+from labctl.clock import Clock, RealClock
+from labctl.drivers.base import ChamberAlarmError
 from labctl.engine.hostwork import HostWork
 from labctl.engine.waiting import Waiting, let_go
 from labctl.errors import InstrumentError, LinkError
@@ -22,6 +24,9 @@ from labctl.model import Readings
 EVERY_S: Final = 10.0
 STALE_S: Final = 60.0
 _PATIENCE_S: Final = 0.25
+_NO_HURRY_S: Final = 5.0
+"""How long an answer is waited for, by real time, where the run's time goes by itself, and where
+it does not."""
 
 
 class Thermometer:
@@ -31,7 +36,8 @@ class Thermometer:
         self._host = host
         self._clock = clock
         self._waiting = waiting
-        self._asking: asyncio.Task[float] | None = None
+        self._patience_s = _PATIENCE_S if isinstance(clock, RealClock) else _NO_HURRY_S
+        self._asking: asyncio.Task[None] | None = None
         self._due_s = -math.inf
         self._value_degC = math.nan
         self._value_s = -math.inf
@@ -44,12 +50,12 @@ class Thermometer:
         if self._asking is None and now_s >= self._due_s:
             self._due_s = now_s + EVERY_S
             self._asking = asyncio.create_task(self._ask(self._host))
-            await self._waiting.at_most(self._asking, _PATIENCE_S)
+            await self._waiting.at_most(self._asking, self._patience_s)
         if self._asking is not None and self._asking.done():
-            answer, self._asking = self._asking.result(), None
-            if math.isfinite(answer):
-                self._value_degC, self._value_s = answer, now_s
-        return self._value_degC if now_s - self._value_s <= STALE_S else math.nan
+            asked, self._asking = self._asking, None
+            asked.result()
+        age_s = self._clock.monotonic_s() - self._value_s
+        return self._value_degC if age_s <= STALE_S else math.nan
 
     async def filled(self, readings: Readings) -> Readings:
         """Readings of now, with the chamber's temperature where they have none."""
@@ -67,9 +73,12 @@ class Thermometer:
         if asking is not None:
             await let_go(asking)
 
-    async def _ask(self, host: HostWork) -> float:
+    async def _ask(self, host: HostWork) -> None:
         try:
             answer = await host.temperature()
+        except ChamberAlarmError as alarm:
+            answer = alarm.temperature_degC
         except (LinkError, InstrumentError):
-            return math.nan
-        return math.nan if answer is None else answer
+            return
+        if answer is not None and math.isfinite(answer):
+            self._value_degC, self._value_s = answer, self._clock.monotonic_s()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sqlite3
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import msgspec
@@ -350,3 +352,68 @@ async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="data"):
         async with open_journal(tmp_path / "data" / "journal.db", "lab"):
             pass
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of four megabytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(disk)], check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a disk can only be mounted by root")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Somebody else's file, as large as can be."""
+    path = disk / "film"
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return path
+
+
+async def test_a_full_disk_does_not_hinder_what_runs_while_the_reserve_lasts(
+    small_disk: Path,
+) -> None:
+    async with open_journal(small_disk / "journal.db", "lab", reserve_B=400_000) as journal:
+        await journal.commit(Entry(run="r", records=RECORDS[:5]))
+        assert not journal.disk_is_full
+        film = fill(small_disk)
+        for first in range(5, 15):
+            await journal.commit(Entry(run="r", records=RECORDS[first : first + 1]))
+        assert journal.disk_is_full
+        await journal.acknowledge(Ack(source=journal.source, watermark=3))
+        assert journal.problem == ""
+        assert await numbers(journal) == list(range(4, 12))
+        assert journal.disk_is_full
+        film.unlink()
+        await journal.acknowledge(Ack(source=journal.source, watermark=4))
+        assert not journal.disk_is_full
+        assert (small_disk / "journal.db.reserve").stat().st_size == 400_000
+
+
+async def test_a_disk_that_stays_full_is_an_error_when_the_reserve_is_used_up(
+    small_disk: Path,
+) -> None:
+    kept = 0
+    async with open_journal(small_disk / "journal.db", "lab", reserve_B=200_000) as journal:
+        fill(small_disk)
+        said = ""
+        while not said:
+            try:
+                await journal.commit(Entry(run="r", records=RECORDS))
+            except JournalError as error:
+                said = str(error)
+            else:
+                kept += 1
+        assert "full" in said
+    async with open_journal(small_disk / "journal.db", "lab") as journal:
+        assert await numbers(journal) == list(range(1, kept + 1))
+    assert kept > 0
