@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from labctl.archive.bulk import Statements, prepare
 from labctl.errors import StreamError
 from labctl.model import RECORD_COLUMNS, Cell, Records, Spectrum
 from labctl.stream.batches import Batch, SamplesBatch, checksum_of, decode_batch
@@ -49,7 +50,7 @@ class Refused:
 class Arrived:
     """A batch that names itself.
 
-    records: the good ones of a batch of samples.
+    records: the good ones of a batch of samples; statements: made of them ahead for SQLite.
     bad_seq: sequence numbers of the others.
     refused: what of it goes to quarantine; ``whole`` if nothing of it can be kept otherwise.
     """
@@ -59,6 +60,7 @@ class Arrived:
     node: str
     crc: int
     records: Records | None = None
+    statements: Statements | None = None
     bad_seq: tuple[int, ...] = ()
     refused: list[Refused] = field(default_factory=list)
     whole: bool = False
@@ -90,11 +92,14 @@ class Arrivals:
     repeated: int = 0
 
 
-def understand(payloads: Sequence[bytes], nodes: Sequence[str] = ()) -> Arrivals:
+def understand(
+    payloads: Sequence[bytes], nodes: Sequence[str] = (), *, for_sqlite: bool = False
+) -> Arrivals:
     """Decode and check; never raises because of what is in a payload.
 
     Args:
         nodes: the node that each payload came from, if known.
+        for_sqlite: also make ready what SQLite will be given.
     """
     found: dict[tuple[str, int], Arrived] = {}
     arrivals = Arrivals()
@@ -113,6 +118,8 @@ def understand(payloads: Sequence[bytes], nodes: Sequence[str] = ()) -> Arrivals
             continue
         found[arrived.key] = arrived
         _check_content(arrived)
+        if for_sqlite and arrived.records is not None and not arrived.whole:
+            arrived.statements = prepare(arrived.records)
     arrivals.batches = [found[key] for key in sorted(found)]
     return arrivals
 

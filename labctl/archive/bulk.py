@@ -13,7 +13,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection, exc
@@ -21,8 +21,20 @@ from sqlalchemy import Connection, exc
 from labctl.archive.schema import samples
 from labctl.model import FloatColumn, Records
 
-Block = tuple[int, Records]
-"""A run's number and records of it in order of ``seq``; seq need not be without gaps."""
+Statements = list[tuple[int, list[Any]]]
+"""For SQLite: how many rows, and the values; the first is the run's number."""
+
+
+class Block(NamedTuple):
+    """Records of a run in order of ``seq``, which need not be without gaps.
+
+    statements: made of them ahead, see :func:`prepare`; None if they were not.
+    """
+
+    run_number: int
+    records: Records
+    statements: Statements | None = None
+
 
 INT_COLUMNS = ("run_number", "cycle", "step", "visit", "seq")
 FLOAT_COLUMNS = (
@@ -44,7 +56,7 @@ def insert_samples(connection: Connection, blocks: Sequence[Block]) -> None:
     Raises:
         sqlalchemy.exc.DBAPIError: as SQLAlchemy itself would raise it.
     """
-    filled = [block for block in blocks if len(block[1])]
+    filled = [block for block in blocks if len(block.records)]
     if not filled:
         return
     if connection.dialect.name == "postgresql":
@@ -66,27 +78,28 @@ def _insert_statement(rows: int) -> str:
     return f"INSERT INTO {samples.name} ({names}) VALUES {values}"  # noqa: S608
 
 
+def prepare(records: Records) -> Statements:
+    """What SQLite will be asked to insert; the run's number is left open."""
+    own = len(FLOAT_COLUMNS)
+    values = _floats(records).ravel().tolist()
+    cycle, step = records.cycle.tolist(), records.step.tolist()
+    visit, seq = records.visit.tolist(), records.seq.tolist()
+    statements: Statements = []
+    for first, end in _alike(records):
+        for row in range(first, end, MOST_ROWS):
+            rows = min(MOST_ROWS, end - row)
+            given = values[row * own : (row + rows) * own]
+            statements.append((rows, [0, cycle[row], step[row], visit[row], seq[row], *given]))
+    return statements
+
+
 def _insert(connection: Connection, blocks: Sequence[Block]) -> None:
     cursor: Any = connection.connection.cursor()
-    own = len(FLOAT_COLUMNS)
     with as_sqlalchemy_raises(connection):
-        for run_number, records in blocks:
-            values = _floats(records).ravel().tolist()
-            for first, end in _alike(records):
-                row = first
-                shared = [
-                    run_number,
-                    int(records.cycle[first]),
-                    int(records.step[first]),
-                    int(records.visit[first]),
-                ]
-                while row < end:
-                    rows = min(MOST_ROWS, end - row)
-                    cursor.execute(
-                        _insert_statement(rows),
-                        [*shared, int(records.seq[row]), *values[row * own : (row + rows) * own]],
-                    )
-                    row += rows
+        for run_number, records, prepared in blocks:
+            for rows, values in prepare(records) if prepared is None else prepared:
+                values[0] = run_number
+                cursor.execute(_insert_statement(rows), values)
         cursor.close()
 
 
@@ -149,8 +162,8 @@ def _copy(connection: Connection, blocks: Sequence[Block]) -> None:
         with driver.cursor() as cursor, cursor.copy(_COPY_STATEMENT) as copy:
             copy.write(_HEADER)
             # The server takes in one block while the next is packed.
-            for run_number, records in blocks:
-                copy.write(pack_copy_rows(run_number, records))
+            for block in blocks:
+                copy.write(pack_copy_rows(block.run_number, block.records))
             copy.write(_TRAILER)
 
 

@@ -61,6 +61,7 @@ class History:
     last_cycle: int = 0
     last_class: str | None = None
     classes: dict[str, ClassHistory] = field(default_factory=dict)
+    _references: dict[str, tuple[float, tuple[int, ...]]] = field(default_factory=dict)
 
     def of_class(self, cycle_class: str) -> ClassHistory:
         """The history of one class of cycles."""
@@ -86,6 +87,9 @@ class History:
     def reference(self, evidence: Evidence) -> tuple[float, tuple[int, ...]] | None:
         """The reference capacity in Ah and its cycles, once they are all over."""
         rule = self.reference_rule
+        found = self._references.get(evidence.cycle_class)
+        if found is not None:
+            return found
         cycles = [
             one
             for one in evidence.cycles
@@ -93,10 +97,12 @@ class History:
         ]
         if evidence.position < rule.reference_last or not cycles:
             return None
-        return (
+        found = (
             reference_capacity_Ah([one.discharge_Ah for one in cycles]),
             tuple(one.cycle for one in cycles),
         )
+        self._references[evidence.cycle_class] = found
+        return found
 
 
 @dataclass(slots=True)
@@ -183,10 +189,7 @@ def fold(connection: Connection, memory: Memory, committed_through: Mapping[str,
             has locked these sources.
     """
     pending: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
-    result = connection.execute(_PENDING, {"names": list(committed_through)})
-    names = tuple(result.keys())
-    for values in result:
-        row = dict(zip(names, values, strict=True))
+    for row in _pending(connection, list(committed_through)):
         pending[row["run_number"]].append(row)
     folded = Folded()
     if not pending:
@@ -203,6 +206,18 @@ def fold(connection: Connection, memory: Memory, committed_through: Mapping[str,
         written += {row["cycle"]: row for row in (*new, *judged)}.values()
     update_many(connection, schema.cycles, _CYCLE_KEY, (*RECKONED, *_JUDGED), written)
     return folded
+
+
+def _pending(connection: Connection, sources: list[str]) -> list[dict[str, Any]]:
+    """Cycles that wait, past SQLAlchemy's work for each value."""
+    result = connection.execute(_PENDING, {"names": sources})
+    names = tuple(result.keys())
+    cursor: Any = result.cursor
+    rows = [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+    result.close()
+    for row in rows:
+        row["complete"], row["interrupted"] = bool(row["complete"]), bool(row["interrupted"])
+    return rows
 
 
 def _reckon(

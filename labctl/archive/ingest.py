@@ -24,7 +24,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from labctl.archive import schema
 from labctl.archive.arrivals import Arrivals, Arrived, Refused, understand
-from labctl.archive.bulk import insert_samples
+from labctl.archive.bulk import Block, insert_samples
 from labctl.archive.folding import CycleDone, Memory, fold
 from labctl.archive.happenings import apply_events, keep, run_of
 from labctl.archive.many import insert_new
@@ -152,7 +152,7 @@ class Ingest:
         committed.quarantined = _into_quarantine(connection, refused, now_s)
         kept = [arrived for arrived in new if not arrived.whole]
         blocks = [
-            (runs[arrived.batch.run].run_number, arrived.records)
+            Block(runs[arrived.batch.run].run_number, arrived.records, arrived.statements)
             for arrived in kept
             if arrived.records is not None
         ]
@@ -162,11 +162,11 @@ class Ingest:
         committed.events = apply_events(
             connection, kept, {run_id: run.run_number for run_id, run in runs.items()}
         )
-        for run_number, records in blocks:
-            self._memory.tails.add(run_number, records)
+        for block in blocks:
+            self._memory.tails.add(block.run_number, block.records)
         folded = fold(connection, self._memory, through)
         committed.batches = len(new)
-        committed.readings = sum(len(records) for _, records in blocks)
+        committed.readings = sum(len(block.records) for block in blocks)
         committed.cycles = folded.cycles
         committed.alarms_changed = folded.alarms_changed
         return committed

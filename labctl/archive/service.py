@@ -113,15 +113,16 @@ class _Inbox:
 class _Group:
     """Messages that are committed together."""
 
-    def __init__(self, messages: list[aiomqtt.Message]) -> None:
+    def __init__(self, messages: list[aiomqtt.Message], *, for_sqlite: bool) -> None:
         self.messages = messages
+        self._for_sqlite = for_sqlite
         self._arrivals: Arrivals | None = None
 
     def understand(self) -> Arrivals:
         """Decode and check, ahead of :meth:`commit`."""
         payloads = [bytes(message.payload) for message in self.messages]
         nodes = [_node_of(str(message.topic)) for message in self.messages]
-        self._arrivals = understand(payloads, nodes)
+        self._arrivals = understand(payloads, nodes, for_sqlite=self._for_sqlite)
         return self._arrivals
 
     def commit(self, ingest: Ingest) -> Committed:
@@ -223,8 +224,9 @@ class ArchiveService:
 
     async def _understand(self, inbox: _Inbox, understood: asyncio.Queue[_Group]) -> None:
         """One group ahead of the database, which spends most of its time outside Python."""
+        for_sqlite = self._engine.dialect.name == "sqlite"
         while True:
-            group = _Group(await inbox.take_group(self._clock))
+            group = _Group(await inbox.take_group(self._clock), for_sqlite=for_sqlite)
             await asyncio.to_thread(group.understand)
             await understood.put(group)
 
