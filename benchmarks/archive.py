@@ -108,13 +108,13 @@ def batches(count: int, *, events: bool) -> list[bytes]:
     return payloads
 
 
-def ends(rows: Records) -> Iterator[Event]:
+def ends(rows: Records, run: str = RUN) -> Iterator[Event]:
     """The ends of steps and cycles that fall into some readings."""
     for seq in rows.seq[rows.seq % (PER_CYCLE // 2) == 0].tolist():
         cycle = (seq - 1) // PER_CYCLE + 1
         charging = seq % PER_CYCLE != 0
         yield StepEnded(
-            run=RUN, visit=seq // (PER_CYCLE // 2), step=1 if charging else 2, cycle=cycle,
+            run=run, visit=seq // (PER_CYCLE // 2), step=1 if charging else 2, cycle=cycle,
             label="charge" if charging else "discharge", technique="constant_current",
             first_seq=seq - PER_CYCLE // 2 + 1, last_seq=seq, start_test_time_s=seq * 0.6 - 60,
             end_test_time_s=seq * 0.6, end_voltage_V=4.1, end_current_A=0.01,
@@ -123,7 +123,7 @@ def ends(rows: Records) -> Iterator[Event]:
         )  # fmt: skip
         if not charging:
             yield CycleEnded(
-                run=RUN, cycle=cycle, cycle_class="cycle", first_seq=seq - PER_CYCLE + 1,
+                run=run, cycle=cycle, cycle_class="cycle", first_seq=seq - PER_CYCLE + 1,
                 last_seq=seq, complete=True, interrupted=False,
             )  # fmt: skip
 

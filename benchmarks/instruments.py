@@ -38,11 +38,15 @@ from figures_of_recipes import (
     true_figures,
     voltammetry,
 )
-from laboratory import ONE_C_A, Kind, Seen, keithley, laboratory, neware, palmsens, until
+from laboratory import MASS_G, ONE_C_A, Kind, Seen, keithley, laboratory, neware, palmsens, until
 
 FAST_A = 0.5 * 50 * ONE_C_A
 LOW_V, HIGH_V = 1.5, 4.1
 OVERSHOOT_V = 0.010
+STEADY_CHANGE_V = 3e-3
+"""By how much a pulse of the titration moves the equilibrium on a plateau."""
+PEAK = 0.015
+"""On stairs of 1 mV a current falls within each; a reading is up to this share above its mean."""
 SWEEP_STAIR_V = 1e-3
 """Sweeps are staircases on two of the instruments: a peak is known to a stair."""
 
@@ -52,7 +56,8 @@ class Accuracy:
     """Bounds. Shares of a reading, and of the full scale of the range that a current is in.
 
     set_current: of a current that is held. voltage_change_V: of the difference of two readings of a
-    voltage, where an offset falls out: resolution and noise.
+    voltage, where an offset falls out: resolution and noise. interval_s: the longest between two
+    readings of which the host makes a charge, with a straight line between them.
     """
 
     source: str
@@ -64,6 +69,7 @@ class Accuracy:
     voltage_change_V: float
     ranges_A: tuple[float, ...]
     impedance: float = 0.0
+    interval_s: float = 0.0
 
     def voltage_V(self, at_V: float) -> float:
         """How far a voltage may be off."""
@@ -71,8 +77,12 @@ class Accuracy:
 
     def current(self, at_A: float) -> float:
         """How far a current may be off, as a share of it."""
+        return self.current_gain + self.zero(at_A)
+
+    def zero(self, at_A: float) -> float:
+        """How far a current may be off because its zero is, as a share of it."""
         full_A = min((full for full in self.ranges_A if full >= at_A), default=self.ranges_A[-1])
-        return self.current_gain + self.current_offset * full_A / at_A
+        return self.current_offset * full_A / at_A
 
 
 NEWARE = Accuracy(
@@ -94,6 +104,7 @@ KEITHLEY = Accuracy(
     set_current=3e-3,
     voltage_change_V=5e-5,
     ranges_A=(1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
+    interval_s=2.0,
 )
 PALMSENS = Accuracy(
     source="chosen: 0.05 % + 0.5 mV, 0.13 % + 0.01 % of range, impedance 1 %",
@@ -186,19 +197,21 @@ def tolerance(job: Job, name: str, value: float, accuracy: Accuracy) -> float:
     if name.endswith(" V"):
         return accuracy.voltage_V(value) + SWEEP_STAIR_V
     if "D" in name:
-        # The square of a ratio of two differences of some 20 mV.
-        return abs(value) * 4 * accuracy.voltage_change_V / 0.02
-    slowest_A = ONE_C_A * (min(job.rates) if job.rates else min(job.rate_C, 1.0))
-    measured = accuracy.current(slowest_A)
-    if "/ " in name or name.startswith("efficiency"):
-        # Errors of gain fall out of a ratio within one range, not between two.
-        measured *= 1.0 if "/ " in name else 0.5
+        # The square of a ratio of two differences, on plateaus of few mV.
+        return abs(value) * 4 * accuracy.voltage_change_V / STEADY_CHANGE_V
     if "peak" in name:
-        return abs(value) * (accuracy.current(abs(value) * 2e-6) + 2e-2)
-    put_out = 0.0
-    for wrong in _wrongs(accuracy):
-        truth = true_figures(job, wrong).get(name, value)
-        put_out += abs(truth - value)
+        return abs(value) * (accuracy.current(abs(value) * MASS_G * 1e-3) + PEAK)
+    first_A = ONE_C_A * (job.rates[0] if job.rates else job.rate_C)
+    if name.startswith("efficiency"):
+        lasts_s = 3600.0 * 170.0 / 100.0 / job.rate_C
+        ends = 0.25 * accuracy.interval_s / lasts_s
+        return 100 * (2 * accuracy.zero(first_A) + ends)
+    measured = accuracy.current(first_A)
+    if " / " in name:
+        measured += accuracy.current(ONE_C_A * float(name.partition("C")[0]))
+    put_out = sum(
+        abs(true_figures(job, wrong).get(name, value) - value) for wrong in _wrongs(accuracy)
+    )
     return abs(value) * measured + put_out
 
 
@@ -275,7 +288,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="higher rates, some minutes")
     wanted = parser.parse_args()
     jobs = QUICK if wanted.quick else JOBS
-    jobs = {name: job for name, job in jobs.items() if not wanted.only or name in wanted.only.split(",")}
+    jobs = {
+        name: job for name, job in jobs.items() if not wanted.only or name in wanted.only.split(",")
+    }
     names = [name for name in INSTRUMENTS if not wanted.on or name in wanted.on.split(",")]
     work = [(instrument, name, job) for name, job in jobs.items() for instrument in names]
     with ProcessPoolExecutor(wanted.jobs) as pool:

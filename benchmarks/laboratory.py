@@ -54,6 +54,8 @@ class Seen:
     """The widest that a cell's true voltage came to, in V, and how large its current was, in A.
 
     fast: the same while the magnitude of the current was at least ``fast_A``, or had just been.
+    charged_Ah, discharged_Ah: all that ever passed. A rack computes some stretches twice: there
+    they are too much.
     """
 
     fast_A: float = math.inf
@@ -63,9 +65,13 @@ class Seen:
     fast_lowest_V: float = math.inf
     most_A: float = 0.0
     was_fast: bool = False
+    charged_Ah: float = 0.0
+    discharged_Ah: float = 0.0
 
     def take(self, trace: Trace) -> None:
         """Note what a cell lived through."""
+        self.charged_Ah += max(0.0, trace.end_charge_Ah)
+        self.discharged_Ah += max(0.0, -trace.end_charge_Ah)
         volts = (*trace.voltage_V.tolist(), trace.end_voltage_V)
         now_A = max(map(abs, (*trace.current_A.tolist(), trace.end_current_A)))
         high_V, low_V = max(volts), min(volts)
@@ -225,8 +231,13 @@ class RackStand:
     def output_on(self) -> bool:
         return self.rack.bench.channels[1, 1].condition().value == "working"
 
+    def records(self) -> int:
+        """How many records the last test has."""
+        _, count, _ = self.rack.bench.channels[1, 1].extent()
+        return count
+
     async def unplug(self) -> None:
-        await self.rack.unplug()
+        await (self.rack if self.other is None else self.other).unplug()
 
     async def plug(self) -> None:
         await (self.rack if self.other is None else self.other).plug()
