@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -33,13 +34,17 @@ def written_and_read_back(path: Path, data: bytes) -> bytes:
     return path.read_bytes()
 
 
+_parts = itertools.count()
+"""A write that was given up goes on in its thread, beside the next one of the same file."""
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """``path`` holds all of ``data``, or what it held before, whenever the power fails.
 
     Raises:
         OSError: it could not be written.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}-{next(_parts)}.part")
     try:
         with unfinished.open("wb") as file:
             file.write(data)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from labctl.drivers.base import Sequencer, Source, is_source
+from labctl.drivers.base import Failsafe, Sequencer, Source, is_source
 from labctl.engine.refusing import refusals_of_host
 from labctl.engine.segments import stretches
 from labctl.program import Program
+
+
+_UNGUARDED = (
+    "every step is made from this computer; nothing in the instrument ends a step if the computer "
+    "stops"
+)
 
 
 def refusals_of(program: Program, driver: Sequencer | Source, *, chamber: bool) -> tuple[str, ...]:
@@ -28,6 +34,8 @@ def refusals_of(program: Program, driver: Sequencer | Source, *, chamber: bool) 
 def stretches_told(program: Program, driver: Sequencer | Source) -> tuple[str, ...]:
     """What runs where, for a person who plans."""
     if is_source(driver):
+        if driver.capabilities.failsafe is Failsafe.NONE:
+            return (_UNGUARDED,)
         return ("every step is made from this computer, with its limits in the instrument",)
     most: dict[str, int] = {}
     for stretch in stretches(program, driver.capabilities):
