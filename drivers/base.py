@@ -18,6 +18,7 @@ from typing import Final, Protocol, TypeAlias, TypeGuard
 
 import msgspec
 
+from labctl.errors import InstrumentError
 from labctl.model import Readings, Spectrum
 from labctl.program import EndCondition, Limits, Program, Step
 
@@ -58,11 +59,16 @@ class Capabilities:
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Which instrument answered."""
+    """Which instrument answered.
+
+    ``unique``: no other instrument of this manufacturer has that ``serial``, so that it is known
+    again wherever it is found.
+    """
 
     manufacturer: str
     model: str
     serial: str
+    unique: bool = True
 
 
 class ChannelState(enum.StrEnum):
@@ -285,8 +291,39 @@ class Source(Protocol):
         ...
 
 
+class ChamberAlarmError(InstrumentError):
+    """A chamber stands in alarm, and does not hold its temperature.
+
+    ``alarms`` are the chamber's own numbers. ``temperature_degC`` is what it measures all the same,
+    NaN where it was not asked: a limit that is watched from here needs it now more than ever.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        alarms: tuple[int, ...],
+        temperature_degC: float,
+        instrument: str = "",
+        command: str = "",
+        reply: str = "",
+    ) -> None:
+        self.alarms = alarms
+        self.temperature_degC = temperature_degC
+        super().__init__(message, instrument=instrument, command=command, reply=reply)
+
+
 class Chamber(Protocol):
-    """An instrument that holds a temperature."""
+    """An instrument that holds a temperature.
+
+    Every call raises LinkError where the wire failed, InstrumentError where the chamber refused,
+    and of those ChamberAlarmError where it stands in alarm.
+    """
+
+    @property
+    def problem(self) -> str:
+        """What a person should see to although it answers, as of the last answer; '' if nothing."""
+        ...
 
     async def open(self) -> Identity: ...
 

@@ -26,12 +26,15 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     speed: ``1`` is real time, ``60`` sixty times as fast, ``virtual`` as fast as it can be read;
         anything but 1 is for simulators only.
     poll_s: how often a running channel is asked for new readings.
+    lock_dir: folder with the lock files that keep a second daemon off an instrument, the same for
+        all on this PC; left out, $LABCTL_LOCK_DIR or /run/lock/labctl.
     """
 
     name: str = "lab"
     data: str = "data"
     speed: str = "1"
     poll_s: float = 5.0
+    lock_dir: str = ""
 
 
 class ArchiveSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,9 +51,9 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A simulated instrument that ``labctl up`` starts."""
+    """A simulated instrument that ``labctl up`` starts with ``labctl simulate KIND``."""
 
-    kind: Literal["neware", "keithley", "palmsens", "espec"]
+    kind: str
     config: str
 
 
@@ -105,6 +108,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def socket(self) -> Path:
         """Where the daemon takes commands."""
         return self.data / "control.sock"
+
+    @property
+    def lock_dir(self) -> str:
+        """The folder of the lock files that the file names, '' if it names none."""
+        return str(self.base / self.node.lock_dir) if self.node.lock_dir else ""
 
     def bounds_of(self, cell: Cell) -> tuple[Bounds, ...]:
         """What the site and the cell's type allow to any recipe on ``cell``."""

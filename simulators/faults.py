@@ -30,7 +30,10 @@ FAULTS: dict[str, str] = {
     "unavailable": "the channel answers `false` to everything",
     "ignores_stop": "stop is answered `ok`, and the output stays on",
     "wrong_serial": "another serial number is told",
+    "over_temperature": "the heater of a chamber stays on, whatever it is told",
     "unplugged": "every connection is closed, and no command is heard",
+    "unplug": "its port is gone, for `seconds` or as long as the fault is there; it works on",
+    "power_cut": "it is switched off and on: settings are gone and outputs open",
 }
 """Every fault that exists; a simulated instrument need not know all of them."""
 
@@ -109,6 +112,14 @@ class FaultBoard:
                 logger.warning("the faults stay as they are: %s", error)
                 return
             self._left = self._count((*self._given, *added))
+
+    def standing(self, name: str) -> Fault | None:
+        """The first fault of that name, which is not counted as having happened."""
+        with self._lock:
+            for fault, left in self._left:
+                if fault.name == name and left != 0:
+                    return fault
+        return None
 
     def take(self, name: str, command: str, channels: Iterable[str] = ("",)) -> Fault | None:
         """The first fault of that name that concerns the command, counted as having happened."""

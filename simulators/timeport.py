@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from labctl.simulators.server import After, Answer, Listening, serve_frames
+from labctl.simulators.server import After, Answer, Socket, serve_frames
 from labctl.wire.timelink import LONGEST_LINE, TimeLineError, now_line, read_advance
 
 logger = logging.getLogger(__name__)
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 def serve_time(
     advance: Callable[[float], float], *, host: str, port: int
-) -> AbstractAsyncContextManager[Listening]:
+) -> AbstractAsyncContextManager[Socket]:
     """Serve until the block is left. ``advance`` moves time on by so many seconds and returns what
     time it is then, in s since an arbitrary start.
 

@@ -16,6 +16,14 @@ from typing import Any
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _locks_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Simulated instruments have serial numbers that those of another test session have too."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("LABCTL_LOCK_DIR", str(tmp_path_factory.mktemp("locks")))
+        yield
+
+
 def _load(name: str) -> Any:
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None

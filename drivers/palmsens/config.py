@@ -24,7 +24,8 @@ class PalmSensConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         ``EmStat Pico``; another one at the port is refused.
     serial: its serial number; another instrument at the port is refused. Left out, the first one
         found is held to.
-    lock_dir: folder with one lock file an instrument, the same for every daemon on this PC.
+    lock_dir: folder in which it is kept which instrument was last found at which port; left out,
+        $LABCTL_LOCK_DIR or /run/lock/labctl.
     baud: of a UART; a port over USB takes any. 0 is what the model is delivered with.
     rtscts, xonxoff: flow control of a UART.
     mains_Hz: frequency of the mains, whose hum is averaged out.
@@ -38,7 +39,7 @@ class PalmSensConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     port: str
     model: str
     serial: str = ""
-    lock_dir: str = "/run/lock"
+    lock_dir: str = ""
     baud: int = 0
     rtscts: bool = False
     xonxoff: bool = False

@@ -32,9 +32,10 @@ from labctl.drivers.base import (
     Task,
 )
 from labctl.drivers.palmsens.config import PalmSensConfig
+from labctl.drivers.palmsens.faultcodes import NOT_NOW, parse_refusal
 from labctl.drivers.palmsens.packages import Kind, Package, PackageError, parse_package
-from labctl.drivers.palmsens.readback import alike, limits_in
-from labctl.drivers.palmsens.refusals import refusals_of
+from labctl.drivers.palmsens.readback import alike, limits_in, seen_in
+from labctl.drivers.palmsens.refusals import refusals_of, refusals_of_task
 from labctl.drivers.palmsens.session import Session
 from labctl.drivers.palmsens.stages import Script
 from labctl.drivers.palmsens.stream import GARBLED, OVERLOADS, ForeignScriptError, Stream
@@ -44,7 +45,7 @@ from labctl.drivers.palmsens.techniques import (
     pulse_script,
     script_of,
 )
-from labctl.errors import InstrumentError, LabctlError, LinkError
+from labctl.errors import InstrumentError, LabctlError, LinkError, PlanError
 from labctl.program import Limits, Program, Rest
 
 CHANNEL: Final = "1"
@@ -130,7 +131,7 @@ class PalmSens:
                 voltage_V, current_A = await self._overheard()
                 return ChannelStatus(ChannelState.RUNNING, "", "", voltage_V, current_A)
             measured = await self._run(open_circuit_script(self._config), lasts_s=SETTLE_S)
-            voltage_V = measured[Kind.POTENTIAL].value if Kind.POTENTIAL in measured else math.nan
+            voltage_V, _ = self._seen(measured, "e")
             return ChannelStatus(ChannelState.IDLE, "", "", voltage_V, 0.0)
 
     def refusals(self, program: Program) -> tuple[str, ...]:
@@ -146,13 +147,25 @@ class PalmSens:
         """See :class:`labctl.drivers.base.Source`.
 
         A script that still runs is ended first: nothing can be loaded beside it.
+
+        Raises:
+            PlanError: the visit is one that :meth:`refusals` refuses.
+            InstrumentError: the instrument refused the script, or has other limits than were sent.
         """
         self._check_channel(channel)
         async with self._one_at_a_time:
             await self._connected()
             await self._end_script()
+            self._visit = None
+            if refused := refusals_of_task(task, self._config):
+                raise PlanError(refused)
             script = script_of(task, self._config)
-            limits = self._limits_in(await self._run(script.declared), script)
+            declared = await self._run_at_rest(script.declared)
+            limits = self._limits_in(declared, script, "e")
+            if not alike(limits, task.limits):
+                raise self._error(
+                    f"says that it has the limits {limits}, and was sent {task.limits}", "e"
+                )
             await self._talk.load(script.lines)
             self._loaded = script
             self._visit = _Visit(task, script)
@@ -177,7 +190,7 @@ class PalmSens:
                 await self._talk.load(visit.script.lines)
                 self._loaded = visit.script
             began_unix_s = max(self._clock.unix_time_s(), self._last_unix_s)
-            visit.stream = Stream(visit.script, task, began_unix_s)
+            visit.stream = Stream(visit.script, task, self._config.kind, began_unix_s)
             await self._run_loaded(visit)
 
     async def look(self, channel: str) -> Looked:
@@ -223,7 +236,7 @@ class PalmSens:
         async with self._one_at_a_time:
             await self._connected()
             await self._end_script()
-            await self._run(("cell_off",))
+            await self._run_at_rest(("cell_off",))
             self._visit = None
 
     async def pulse(self, channel: str, output: str) -> None:
@@ -260,7 +273,8 @@ class PalmSens:
         if self._meetings != self._session.meetings:
             self._meetings = self._session.meetings
             self._loaded = None
-            if visit is not None and visit.runs:
+            if visit is not None and visit.stream is not None and visit.runs:
+                visit.stream.missed()
                 visit.heard_s = _now_s()
                 visit.lost = not self._session.script_runs
         return identity
@@ -278,11 +292,22 @@ class PalmSens:
         packages = await self._talk.run(lines, lasts_s=lasts_s)
         return packages[-1] if packages else {}
 
-    def _limits_in(self, package: Package, script: Script) -> Limits:
+    async def _run_at_rest(self, lines: tuple[str, ...]) -> Package:
+        """:meth:`_run`; a script that runs after all, whose end seemed to have come, is ended."""
+        try:
+            return await self._run(lines)
+        except InstrumentError as error:
+            refusal = parse_refusal(error.reply)
+            if refusal is None or refusal.code != NOT_NOW:
+                raise
+        await self._session.end_script()
+        return await self._run(lines)
+
+    def _limits_in(self, package: Package, script: Script, command: str) -> Limits:
         """The limits that the instrument says it has; infinite where it has none."""
         mark = package.get(Kind.MARK)
         if mark is None or mark.value != script.mark:
-            raise self._error("does not send back what its script has set", "e")
+            raise self._error("does not send back what its script has set", command, str(package))
         return limits_in(package)
 
     async def _run_loaded(self, visit: _Visit) -> None:
@@ -305,16 +330,20 @@ class PalmSens:
             LinkError: the script says nothing.
         """
         line: str | None = ""
+        over_s = _now_s() + self._config.reply_timeout_s
         while line is not None and not line.startswith("P"):
-            line = await self._talk.next_line(self._config.reply_timeout_s)
+            if (refusal := parse_refusal(line)) is not None:
+                words = refusal.words(visit.script.lines)
+                raise self._error(f"could not begin the step: {words}", "r", line)
+            line = await self._talk.next_line(max(0.0, over_s - _now_s()))
         if line is None:
             raise await self._lost("the script was begun and says nothing; it may run")
         try:
-            armed = self._limits_in(parse_package(line), visit.script)
+            armed = self._limits_in(parse_package(line), visit.script, "r")
         except PackageError as error:
-            raise self._error(str(error), "r") from error
+            raise self._error(str(error), "r", line) from error
         if not alike(armed, visit.task.limits):
-            raise self._error(f"runs a script with other limits: {armed}", "r")
+            raise self._error(f"runs a script with other limits: {armed}", "r", line)
 
     async def _hear(self, visit: _Visit, stream: Stream) -> None:
         """Take what has come, or wait a little for something to come."""
@@ -332,7 +361,7 @@ class PalmSens:
                 stream.take(line)
         except ForeignScriptError as error:
             visit.lost = self._session.script_runs = True
-            raise self._error(str(error), "r") from error
+            raise self._error(str(error), "r", lines[-1]) from error
         if visit.lost and not stream.ended:
             stream.ended = True
             stream.early = "its script is over, and the end of it was not heard"
@@ -356,7 +385,7 @@ class PalmSens:
         switched = "the cell was switched off"
         try:
             await self._talk.recover()
-            await self._run(("cell_off",))
+            await self._run_at_rest(("cell_off",))
             self._visit = None
         except LabctlError as error:
             switched = f"the cell could not be switched off ({error})"
@@ -368,14 +397,23 @@ class PalmSens:
         lines = self._said()
         while True:
             for line in lines:
-                measured = _measured(line)
-                if measured is not None:
-                    return measured
+                try:
+                    package = parse_package(line)
+                except PackageError:
+                    continue
+                if Kind.POTENTIAL in package:
+                    return self._seen(package, "r")
             left_s = over_s - _now_s()
             more = await self._talk.next_line(left_s) if left_s > 0 else None
             if more is None:
                 return math.nan, math.nan
             lines = [more]
+
+    def _seen(self, package: Package, command: str) -> tuple[float, float]:
+        try:
+            return seen_in(package, self._config.kind)
+        except PackageError as error:
+            raise self._error(str(error), command, str(package)) from error
 
     async def _lost(self, message: str) -> LinkError:
         """Give the connection up; the error to raise."""
@@ -385,23 +423,13 @@ class PalmSens:
 
     def _check_channel(self, channel: str) -> None:
         if channel != CHANNEL:
-            raise self._error(f"has no channel {channel!r}; its one channel is {CHANNEL!r}", "")
+            raise self._error(f"has no channel {channel!r}; its one channel is {CHANNEL!r}", "i")
 
-    def _error(self, message: str, command: str) -> InstrumentError:
-        return InstrumentError(f"{self._name} {message}", instrument=self._name, command=command)
+    def _error(self, message: str, command: str, reply: str = "") -> InstrumentError:
+        return InstrumentError(
+            f"{self._name} {message}", instrument=self._name, command=command, reply=reply
+        )
 
 
 def _now_s() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _measured(line: str) -> tuple[float, float] | None:
-    """Potential and current of a package of any script; None if it has no potential."""
-    try:
-        package = parse_package(line)
-    except PackageError:
-        return None
-    potential, current = package.get(Kind.POTENTIAL), package.get(Kind.CURRENT)
-    if potential is None:
-        return None
-    return potential.value, math.nan if current is None else current.value

@@ -97,7 +97,7 @@ MEANINGS: Final = {
 
 _ERROR = re.compile(
     r"(?P<command>[A-Za-z_]{0,10})!(?P<code>[0-9A-Fa-f]{4})"
-    r"(?::? *Line (?P<line>\d+)(?:, *Col (?P<column>\d+))?)?"
+    r"(?::? *Line (?P<line>\d{1,9})(?:, *Col (?P<column>\d{1,9}))?)?"
 )
 
 

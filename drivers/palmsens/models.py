@@ -6,7 +6,8 @@ Pico v1.6 and EmStat4 v1.3 (codes and line settings); product descriptions (limi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 LOW_SPEED: Final = 2
@@ -30,6 +31,50 @@ PICO_RANGES: Final = (
     1e-3,
     5e-3,
 )
+
+
+PICO_NUMBERS: Final = dict(enumerate(PICO_RANGES)) | {
+    128: 1e-7,
+    129: 1e-6,
+    130: 6e-6,
+    131: 13e-6,
+    132: 25e-6,
+    133: 50e-6,
+    134: 100e-6,
+    135: 200e-6,
+    136: 1e-3,
+    137: 5e-3,
+}
+EMSTAT4_NUMBERS: Final = {
+    3: 1e-9,
+    6: 1e-8,
+    9: 1e-7,
+    12: 1e-6,
+    15: 1e-5,
+    18: 1e-4,
+    21: 1e-3,
+    24: 1e-2,
+    27: 1e-1,
+}
+NEXUS_NUMBERS: Final = {
+    16: 1e-10,
+    0: 1e-9,
+    1: 1e-8,
+    2: 1e-7,
+    3: 1e-6,
+    4: 1e-5,
+    5: 1e-4,
+    6: 1e-3,
+    7: 1e-2,
+    8: 1e-3,
+    9: 1e-2,
+    10: 1e-1,
+    11: 1.0,
+}
+"""Full scale of each range of the current by its number in the metadata of a package."""
+
+SLACK: Final = 1.25
+"""By how much more than it should a range may measure before its reading is one of another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +104,7 @@ class Model:
     script_bytes: how long a script may be (from memory).
     fastest_sample_s: the fastest loop that these scripts are run in.
     settles_s: what the instrument needs, at the most, for one frequency beside its periods.
+    range_numbers: full scale in A of each range by its number.
     """
 
     name: str
@@ -79,6 +125,18 @@ class Model:
     xonxoff: bool = False
     digital_lines: int = 4
     settles_s: float = 5.0
+    range_numbers: Mapping[int, float] = field(default_factory=dict)
+
+    def can_measure_V(self, voltage_V: float) -> bool:
+        """Whether a potential is one that the model can set or measure."""
+        return abs(voltage_V) <= SLACK * max(-self.voltage_min_V, self.voltage_max_V)
+
+    def can_measure_A(self, current_A: float, range_number: int | None) -> bool:
+        """Whether a current is one that the model can measure, in the range of that number."""
+        largest_A = self.current_ranges_A[-1]
+        if range_number is not None:
+            largest_A = self.range_numbers.get(range_number, largest_A)
+        return abs(current_A) <= SLACK * self.over_range * largest_A
 
     @property
     def voltage_min_V(self) -> float:
@@ -128,6 +186,7 @@ def _emstat4(name: str, code: str, *, high_range: bool) -> Model:
         script_bytes=65_536,
         fastest_sample_s=0.01,
         baud=921_600,
+        range_numbers=EMSTAT4_NUMBERS,
     )
 
 
@@ -152,6 +211,7 @@ _ALL: Final = (
         script_bytes=65_536,
         fastest_sample_s=0.01,
         baud=921_600,
+        range_numbers=NEXUS_NUMBERS,
     ),
     Model(
         name="EmStat Pico",
@@ -174,6 +234,7 @@ _ALL: Final = (
         fastest_sample_s=0.05,
         baud=230_400,
         xonxoff=True,
+        range_numbers=PICO_NUMBERS,
     ),
 )
 

@@ -40,6 +40,9 @@ _LITERAL_PREFIXES: Final = ("k", "", "m", "u", "n", "p", "f", "a")
 _EXACT: Final = 1e-9
 _LARGEST: Final = 2**31
 
+_META_LENGTH: Final = {"1": 2, "2": 3}
+"""Characters of an item of metadata whose kind is known, its kind among them."""
+
 _VARIABLE = re.compile(
     r"(?P<kind>[a-z]{2})(?:(?P<digits>[0-9A-F]{7})(?P<prefix>[afpnum ikMGTPE])|     nan)"
     r"(?P<meta>(?:,[0-9A-F]+)*)"
@@ -152,9 +155,11 @@ def _variable(text: str, line: str) -> Variable:
         value = _scaled(int(match["digits"], 16) - OFFSET, EXPONENTS[match["prefix"]])
     status, range_index = Status.FINE, None
     for item in match["meta"].split(",")[1:]:
-        if item[0] == "1" and len(item) == 2:
+        if len(item) != _META_LENGTH.get(item[0], len(item)):
+            raise PackageError(f"the metadata {item[:10]!r} in {line[:80]!r} are cut")
+        if item[0] == "1":
             status = Status(int(item[1], 16))
-        elif item[0] == "2" and len(item) == 3:
+        elif item[0] == "2":
             range_index = int(item[1:], 16)
     return Variable(match["kind"], value, status, range_index)
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from labctl.drivers.base import Task
+from labctl.drivers.nonsense import nonsense_in_limits, nonsense_in_step
 from labctl.drivers.palmsens.config import GALVANOSTAT_TECHNIQUES, PalmSensConfig
 from labctl.drivers.palmsens.pace import LONGEST_S
 from labctl.drivers.palmsens.stages import bandwidth_Hz
@@ -34,6 +35,7 @@ from labctl.program import (
 LARGEST_STEP_V = 0.02
 """A sweep in higher stairs is none."""
 MOST_FREQUENCIES = 1000
+MOST_AH = 1e3
 
 
 def refusals_of(program: Program, config: PalmSensConfig) -> tuple[str, ...]:
@@ -46,6 +48,19 @@ def refusals_of(program: Program, config: PalmSensConfig) -> tuple[str, ...]:
             wrong = list(_of_script(step, limits, config))
         found |= dict.fromkeys(wrong)
     return tuple(found)
+
+
+def refusals_of_task(task: Task, config: PalmSensConfig) -> tuple[str, ...]:
+    """Why the instrument cannot make one visit; the host's own steps are none."""
+    step, limits = task.step, task.limits
+    name = f"step {step.label!r}"
+    if isinstance(step.control, HOST_CONTROLS):
+        kind = technique_of(step.control).replace("_", " ")
+        return (f"{name} is a {kind}, which is the host's and no visit",)
+    if not (0 <= task.done_s < LONGEST_S and abs(task.done_Ah) < MOST_AH):
+        return (f"{name} has been {task.done_s:g} s and {task.done_Ah:g} Ah already: too much",)
+    wrong = [*_of_step(step, limits, config), *_of_limits(limits, config)]
+    return tuple(dict.fromkeys(wrong or _of_script(step, limits, config)))
 
 
 def _of_step(step: Step, limits: Limits, config: PalmSensConfig) -> Iterator[str]:
@@ -63,6 +78,9 @@ def _of_step(step: Step, limits: Limits, config: PalmSensConfig) -> Iterator[str
         if technique in GALVANOSTAT_TECHNIQUES:
             why = f"an {config.model} has no galvanostat, and so cannot hold or bound a current"
         yield f"{name} is {words}: {why}"
+        return
+    if wrong := (*nonsense_in_step(step), *nonsense_in_limits(limits)):
+        yield from wrong
         return
     if any(end.quantity is Quantity.TEMPERATURE_DEGC for end in step.ends):
         yield f"{name} ends by temperature, and the instrument measures none"
@@ -90,6 +108,12 @@ def _of_sweep(
         yield from _of_voltage(name, voltage_V, limits, config)
     yield from _of_magnitude(name, control.max_current_A, config)
     step_V = sweep_step_V(control, config)
+    if step_V < config.kind.potential_step_V:
+        yield (
+            f"{name} sweeps by {step_V:g} V, and the finest step of an {config.model} is "
+            f"{config.kind.potential_step_V:g} V"
+        )
+        return
     if step_V > LARGEST_STEP_V:
         fastest = LARGEST_STEP_V / config.kind.fastest_sample_s
         yield (

@@ -1,26 +1,28 @@
-"""Which instrument is at the port, and whose it is.
+"""Which instrument is at the port.
 
 While a script runs an instrument does not tell its serial number. Then it is taken for the one that
-the configuration names, or that was last owned at this port, and asked as soon as its script is
+the configuration names, or that was last found at this port, and asked as soon as its script is
 over.
 """
 
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+import re
 from typing import Final
 
 from labctl.clock import Clock
 from labctl.drivers.base import Identity
 from labctl.drivers.palmsens.config import PalmSensConfig
 from labctl.drivers.palmsens.models import MODEL_OF_CODE
-from labctl.drivers.palmsens.ownership import Ownership
 from labctl.drivers.palmsens.talk import Hello, Talk
 from labctl.errors import InstrumentError, LinkError
+from labctl.wire.ownership import lock_folder, remember, remembered
 from labctl.wire.serial_link import SerialLink
 
 MANUFACTURER: Final = "PalmSens"
+
+_SERIAL: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
 class Session:
@@ -50,28 +52,26 @@ class Session:
         self.strays: tuple[str, ...] = ()
         self._config = config
         self._name = name
-        self._ownership = Ownership(Path(config.lock_dir), name=name)
+        self._folder = lock_folder(config.lock_dir)
         self._identity: Identity | None = None
         self._met = False
         self._closed = True
 
     async def open(self) -> Identity:
-        """Connect and own the instrument.
+        """Connect, and see which instrument it is.
 
         Raises:
             LinkError: nobody is there.
-            InstrumentError: another instrument than expected, or in use, or not known and busy.
-            ConfigError: the folder of the lock files cannot be used.
+            InstrumentError: another instrument than expected, or not known and busy.
         """
         self._closed = False
         return await self.connected()
 
     async def close(self) -> None:
-        """Let port and instrument go."""
+        """Let the port go."""
         self._closed = True
         await self.link.close()
         self._met = False
-        self._ownership.let_go()
 
     async def connected(self) -> Identity:
         """Who is there; connects again where that is needed. See :meth:`open`."""
@@ -79,6 +79,7 @@ class Session:
             raise LinkError(
                 f"{self.link.address}: the instrument was closed, nothing was sent",
                 address=self.link.address,
+                command="i",
             )
         if not self.link.connected:
             self._met = False
@@ -102,31 +103,33 @@ class Session:
         met = False
         try:
             identity = self._checked(hello) if hello.serial else await self._assumed()
-            await asyncio.to_thread(self._ownership.take, identity.serial, self.link.address)
             met = True
         finally:
             if not met:
                 await self.link.drop()
+        if hello.serial and identity != self._identity:
+            await asyncio.to_thread(self._remember, identity.serial)
         self._identity, self._met = identity, True
         self.script_runs, self.strays = not hello.serial, hello.strays
 
     def _checked(self, hello: Hello) -> Identity:
+        if not _SERIAL.fullmatch(hello.serial):
+            raise self._error(f"says that its serial number is {hello.serial[:40]!r}", hello.serial)
         expected = self._identity.serial if self._identity else self._config.serial
         if expected and hello.serial != expected:
             raise self._error(
-                f"is the instrument {hello.serial} now, not {expected}; nothing was done to it"
+                f"is the instrument {hello.serial} now, not {expected}; nothing was done to it",
+                hello.serial,
             )
         model = MODEL_OF_CODE.get(hello.code, f"unknown ({hello.code})")
         if hello.code not in self._config.kind.codes:
-            raise self._error(f"is a {model}, not an {self._config.model}: see 'model'")
+            raise self._error(f"is a {model}, not an {self._config.model}: see 'model'", hello.code)
         return Identity(MANUFACTURER, model, hello.serial)
 
     async def _assumed(self) -> Identity:
         if self._identity is not None:
             return self._identity
-        serial = self._config.serial or await asyncio.to_thread(
-            self._ownership.last_at, self.link.address
-        )
+        serial = self._config.serial or await asyncio.to_thread(self._remembered)
         if not serial:
             raise self._error(
                 "runs a script, and tells its serial number only when it runs none: set 'serial' "
@@ -134,10 +137,18 @@ class Session:
             )
         return Identity(MANUFACTURER, self._config.model, serial)
 
+    def _remember(self, serial: str) -> None:
+        remember(self._folder, self.link.address, serial)
+
+    def _remembered(self) -> str:
+        return remembered(self._folder, self.link.address)
+
     def _known(self) -> Identity:
         if self._identity is None:
             raise self._error("did not say what it is")
         return self._identity
 
-    def _error(self, message: str) -> InstrumentError:
-        return InstrumentError(f"{self._name} {message}", instrument=self._name, command="i")
+    def _error(self, message: str, reply: str = "") -> InstrumentError:
+        return InstrumentError(
+            f"{self._name} {message}", instrument=self._name, command="i", reply=reply
+        )

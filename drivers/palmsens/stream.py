@@ -4,8 +4,9 @@ Lines: ``P…`` data; ``M`` and ``*``, ``C`` and ``-``, ``L`` and ``+`` begin an
 text; ``!`` an error, with which the script is over and the cell as it was; a letter alone the echo
 of a command; an empty line, with which the script is over.
 
-A value that was overloaded is no reading. A line that makes no sense is thrown away: charge and
-energy come as sums since the visit began, so that no line is needed for what follows.
+A value that was overloaded is no reading. A line that makes no sense is thrown away, and so is one
+with a value that cannot be (see docs/wire.md): charge and energy come as sums since the visit
+began, so that no line is needed for what follows.
 
 Source: communication protocols of EmStat Pico v1.6 and EmStat4 v1.3; MethodSCRIPT manual v1.8.
 """
@@ -13,13 +14,21 @@ Source: communication protocols of EmStat Pico v1.6 and EmStat4 v1.3; MethodSCRI
 from __future__ import annotations
 
 import math
+import re
 from typing import Final
 
 import numpy as np
 
 from labctl.drivers.base import Task
 from labctl.drivers.palmsens.faultcodes import Refusal, parse_refusal
-from labctl.drivers.palmsens.packages import Kind, Package, PackageError, parse_package
+from labctl.drivers.palmsens.models import Model
+from labctl.drivers.palmsens.packages import (
+    Kind,
+    Package,
+    PackageError,
+    Variable,
+    parse_package,
+)
 from labctl.drivers.palmsens.stages import (
     FIRST_LIMIT,
     LAST_LIMIT,
@@ -45,7 +54,9 @@ _LIMIT_WORDS: Final = {
     Why.CHARGE: "more charge was passed in the step than its limit",
     Why.CURRENT_MAX: "the current went beyond what the step allows",
 }
-_MARKS: Final = frozenset("MCLT*-+ZYhHRer")
+_MARKS: Final = re.compile(r"M[0-9A-F]{4}|C[0-9]{4}|T[ -~]*|[-+*LZYhHRer]")
+_ENERGY_SLACK: Final = 1.5
+_FREQUENCY_SLACK: Final = 1.02
 
 
 class ForeignScriptError(Exception):
@@ -61,7 +72,10 @@ class Stream:
     voltage_V, current_A: of the last reading, NaN before the first.
     """
 
-    def __init__(self, script: Script, task: Task, began_unix_s: float) -> None:
+    def __init__(self, script: Script, task: Task, kind: Model, began_unix_s: float) -> None:
+        self._kind = kind
+        self._unbroken = True
+        """No line was lost since the last reading, as far as is known."""
         self.ended = False
         self.end: EndCondition | None = None
         self.tripped = ""
@@ -98,11 +112,11 @@ class Stream:
             self._package(line)
         elif (refusal := parse_refusal(line)) is not None and not refusal.command:
             self.refusal, self.ended = refusal, True
-        elif line[0] in _MARKS and line.isprintable():
+        elif _MARKS.fullmatch(line):
             self._aborted = self._aborted or line == "Z"
             self.garbled = 0
         else:
-            self.garbled += 1
+            self._garbage()
 
     def new_readings(self) -> Readings:
         """The readings since the last call."""
@@ -128,6 +142,15 @@ class Stream:
     def go_on(self) -> None:
         """The script begins once more, where it was interrupted: its time counts on."""
         self._offset_s = max(0.0, self._last_s)
+        self._unbroken = False
+
+    def missed(self) -> None:
+        """Lines may have been lost: the next reading may be of any time."""
+        self._unbroken = False
+
+    def _garbage(self) -> None:
+        self.garbled += 1
+        self._unbroken = False
 
     def spectrum(self) -> Spectrum | None:
         """What was measured of a spectrum; only the first call gets it."""
@@ -148,9 +171,8 @@ class Stream:
         try:
             package = parse_package(line)
         except PackageError:
-            self.garbled += 1
+            self._garbage()
             return
-        self.garbled = 0
         mark = package.get(Kind.MARK)
         if mark is None or mark.value != self._script.mark:
             raise ForeignScriptError(f"it runs another script: {line[:80]!r}")
@@ -163,34 +185,59 @@ class Stream:
         values = [package.get(kind) for kind in (Kind.FREQUENCY, Kind.Z_REAL, Kind.Z_IMAGINARY)]
         if any(value is None or value.overloaded or math.isnan(value.value) for value in values):
             self.overloads += 1
+            self.garbled = 0
             return
-        self.overloads = 0
         frequency, real, imaginary = (value.value for value in values if value is not None)
+        if not self._is_next_frequency(frequency):
+            self._garbage()
+            return
+        self.overloads = self.garbled = 0
         self._points.append((frequency, real, imaginary))
+
+    def _is_next_frequency(self, frequency_Hz: float) -> bool:
+        """Whether a frequency is one that was asked for, and below the one before."""
+        control = self._control
+        if not isinstance(control, Impedance):
+            return False
+        high_Hz = self._points[-1][0] if self._points else math.inf
+        low_Hz = control.frequency_min_Hz / _FREQUENCY_SLACK
+        return (
+            low_Hz <= frequency_Hz < high_Hz
+            and frequency_Hz <= control.frequency_max_Hz * _FREQUENCY_SLACK
+        )
 
     def _reading(self, package: Package) -> None:
         potential = package.get(Kind.POTENTIAL) or package.get(Kind.SET_POTENTIAL)
         current = package.get(Kind.CURRENT)
-        if potential is None or (current is None and not isinstance(self._control, Rest)):
-            self.garbled += 1
+        why = package[Kind.WHY].value
+        time_s = self._offset_s + self._time_s(package)
+        if (
+            potential is None
+            or (current is None and not isinstance(self._control, Rest))
+            or why not in self._whys
+            or not self._is_next_time(time_s)
+        ):
+            self._garbage()
             return
-        self._why = int(package[Kind.WHY].value)
         measured = [value for value in (potential, current) if value is not None]
         if any(value.overloaded or math.isnan(value.value) for value in measured):
+            self._why = int(why)
             self.overloads += 1
+            self.garbled = 0
             return
-        time_s = self._offset_s + self._time_s(package)
-        if not time_s > self._last_s:
-            self.garbled += 1
+        if not self._can_be(potential, current, package, time_s):
+            self._garbage()
             return
-        self.overloads = 0
+        self._why = int(why)
+        self.overloads = self.garbled = 0
+        self._unbroken = True
         self._last_s = time_s
         self.voltage_V = potential.value
         self.current_A = 0.0 if current is None else current.value
         if math.isnan(self._working[0]):
             self._working = (self.voltage_V, self.current_A)
         self.last_unix_s = self._began_unix_s + time_s
-        done_As = self._task.done_Ah * SECONDS_PER_HOUR
+        done_As = self._done_As
         charge_As = self._sum(package, Kind.CHARGE, current is None)
         energy_J = self._sum(package, Kind.ENERGY, current is None)
         self._rows.append(
@@ -202,6 +249,39 @@ class Stream:
                 energy_J / SECONDS_PER_HOUR,
             )
         )
+
+    def _is_next_time(self, time_s: float) -> bool:
+        """Whether a time is after the last reading's; and, where no line was lost in between, not
+        later than the script has to send the next one."""
+        if not (self._last_s < time_s < math.inf and time_s >= 0):
+            return False
+        if isinstance(self._control, Impedance) or not self._unbroken:
+            return True
+        return time_s <= max(self._last_s, 0.0) + self._script.silence_s + 2 * self._script.tick_s
+
+    def _can_be(
+        self, potential: Variable, current: Variable | None, package: Package, time_s: float
+    ) -> bool:
+        """Whether the values are some that the instrument can measure, each in its range, and
+        charge and energy no more than it can have passed."""
+        kind = self._kind
+        if not kind.can_measure_V(potential.value):
+            return False
+        if current is None:
+            return True
+        if not kind.can_measure_A(current.value, current.range_index):
+            return False
+        charge_As = self._sum(package, Kind.CHARGE, False)
+        energy_J = self._sum(package, Kind.ENERGY, False)
+        if isinstance(self._control, Impedance):
+            return Kind.CHARGE not in package and Kind.ENERGY not in package
+        most_As = kind.over_range * kind.current_ranges_A[-1] * _ENERGY_SLACK * (time_s + 1.0)
+        most_V = kind.over_range * max(-kind.voltage_min_V, kind.voltage_max_V)
+        return abs(charge_As - self._done_As) <= most_As and abs(energy_J) <= most_As * most_V
+
+    @property
+    def _done_As(self) -> float:
+        return self._task.done_Ah * SECONDS_PER_HOUR
 
     def _time_s(self, package: Package) -> float:
         if Kind.TIME in package:
@@ -215,6 +295,11 @@ class Stream:
         if variable is not None:
             return variable.value
         return 0.0 if at_rest else math.nan
+
+    @property
+    def _whys(self) -> range:
+        """Every reason that the script has for sending a package."""
+        return range(Why.NOTHING, Why.ENDS + len(self._task.step.ends))
 
     @property
     def _control(self) -> object:

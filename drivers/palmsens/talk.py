@@ -118,9 +118,11 @@ class Talk:
         await self._upload("e", lines)
         packages: list[Package] = []
         over = False
+        over_s = self._now_s() + self._reply_timeout_s + lasts_s
         try:
             while True:
-                line = await self.next_line(self._reply_timeout_s + lasts_s)
+                left_s = over_s - self._now_s()
+                line = await self.next_line(left_s) if left_s > 0 else None
                 if line is None:
                     raise self._silent("e")
                 over = not line or parse_refusal(line) is not None
@@ -229,8 +231,9 @@ class Talk:
 
     async def _rest_of_version(self, first: str) -> None:
         line: str | None = first
+        over_s = self._now_s() + self._reply_timeout_s
         while line is not None and not line.endswith("*"):
-            line = await self.next_line(self._reply_timeout_s)
+            line = await self.next_line(max(0.0, over_s - self._now_s()))
 
     def _refused(
         self, refusal: Refusal, command: str, reply: str, script: Sequence[str] = ()

@@ -1,11 +1,11 @@
 """A visit to a step as one MethodSCRIPT, for each technique. No I/O.
 
-Every script declares its limits, sends them back, measures, and ends with the cell off: by itself,
-when it is aborted, and when a limit or an end is met. Constant voltage begins as constant current
-at the largest current that is allowed, because a potentiostat cannot bound its current; a model
-without a galvanostat does not offer it. Impedance is measured in pieces of one decade at the most,
-and voltage, current and limits are looked at in between. The voltage of a sweep is the one that is
-set, which is what the instrument gives for it.
+Every script declares its limits, sends them back, waits a moment, measures, and ends with the cell
+off: by itself, when it is aborted, and when a limit or an end is met. Constant voltage begins as
+constant current at the largest current that is allowed, because a potentiostat cannot bound its
+current; a model without a galvanostat does not offer it. Impedance is measured in pieces of one
+decade at the most, and voltage, current and limits are looked at in between. The voltage of a sweep
+is the one that is set, which is what the instrument gives for it.
 
 Source: MethodSCRIPT manual v1.8, chapter 14.11; MethodSCRIPT_Examples, Measurement_Loops.
 """
@@ -58,6 +58,9 @@ SETTLE_S: Final = 0.2
 """How long potential and current are measured beside a technique's own samples."""
 AMPLITUDE_OF_RMS: Final = 1.0
 """What a script names as amplitude, for an RMS amplitude of 1; that it is RMS is to be verified."""
+HEARD_S: Final = 0.25
+"""Between the limits that a script sends back and the cell that it switches on: time for whoever
+reads them to end a script that came through damaged."""
 QUICK_S: Final = 1.0
 """How long the beginning of a constant voltage is."""
 PATIENCE_S: Final = 1.0
@@ -107,8 +110,12 @@ _LOW: Final = ("set_gpio 0i",)
 
 
 def sweep_step_V(control: VoltageSweep, config: PalmSensConfig) -> float:
-    """The stairs of a sweep: higher where it is too fast to measure at each."""
-    return max(config.sweep_step_V, control.rate_V_per_s * config.kind.fastest_sample_s)
+    """The stairs of a sweep: higher where it is too fast to measure at each, and no higher than the
+    whole of it."""
+    step_V = max(config.sweep_step_V, control.rate_V_per_s * config.kind.fastest_sample_s)
+    if control.from_V is None:
+        return step_V
+    return min(step_V, abs(control.to_V - control.from_V))
 
 
 def sweep_window(
@@ -350,7 +357,7 @@ def _script(task: Task, config: PalmSensConfig, body: list[str], tick_s: float) 
 
 def _around(task: Task, body: list[str]) -> tuple[str, ...]:
     declared = declarations(task.limits, mark_of(task))
-    return (*declared, *variables(task), *body, *CELL_OFF)
+    return (*declared, f"wait {literal(HEARD_S)}", *variables(task), *body, *CELL_OFF)
 
 
 def _run_time(task: Task, every_s: float) -> str:

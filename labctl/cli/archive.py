@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from labctl.cli.common import ConfigOption, err, out
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from labctl.archive.exporting import Progress
     from labctl.archive.queries import Archive
     from labctl.stream.connection import MqttConfig
 
@@ -169,32 +171,77 @@ def study(
 @app.command()
 def export(
     context: typer.Context,
-    run: RunArgument,
+    runs: Annotated[list[str], typer.Argument(help="The runs, as 'labctl status' names them.")],
     to: Annotated[
-        Path | None, typer.Option("--to", help="A file. Default: standard output.")
+        Path | None,
+        typer.Option(
+            "--out", "--to", help="A file, or a folder for several. Default: standard output."
+        ),
     ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="csv, parquet or bdf. Default: as the file's name ends."),
+    ] = None,
+    samples: Annotated[bool, typer.Option("--samples", help="The readings: the default.")] = False,
+    cycles: Annotated[bool, typer.Option("--cycles", help="A row a cycle.")] = False,
+    steps: Annotated[bool, typer.Option("--steps", help="A row a visit to a step.")] = False,
+    remarks: Annotated[
+        bool, typer.Option("--remarks", help="Begin CSV with what the run was, after a #.")
+    ] = False,
+    go_on: Annotated[
+        bool, typer.Option("--go-on", help="Leave files as they are that are there already.")
+    ] = False,
     config: ConfigOption = None,
     url: UrlOption = None,
 ) -> None:
-    """The samples of a run as CSV, one line a sample, units in the head."""
-    from labctl.model import RECORD_COLUMNS
+    """Runs as files: CSV with units in the head, Parquet, or the Battery Data Format.
 
-    with contextlib.ExitStack() as stack:
-        opened = stack.enter_context(_opened(config or context.obj, url))
-        rows = opened.sample_rows(run)
-        first = next(rows, None)
-        file = (
-            sys.stdout
-            if to is None
-            else stack.enter_context(to.open("w", encoding="utf-8", newline=""))
-        )
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(RECORD_COLUMNS)
-        if first is not None:
-            writer.writerow(first)
-        writer.writerows(rows)
-    if to is not None:
-        err.print(f"wrote {to}", highlight=False)
+    A file is whole or not there. Runs of any size are written a part at a time.
+    """
+    from labctl.archive.exporting import export_table, format_named
+    from labctl.errors import ArchiveError
+
+    chosen = {"samples": samples, "cycles": cycles, "steps": steps}
+    what: list[Any] = [name for name, asked in chosen.items() if asked] or ["samples"]
+    with _opened(config or context.obj, url) as opened:
+        if to is None:
+            if len(runs) * len(what) > 1 or form == "parquet":
+                raise ArchiveError("name a file or a folder with --out")
+            kind = format_named(form or "csv", Path())
+            export_table(opened, runs[0], what[0], sys.stdout, kind, remarks=remarks)
+            return
+        folder = to.is_dir() or len(runs) * len(what) > 1
+        form = form or ("csv" if folder else None)
+        with _bar() as told:
+            written = opened.export(
+                runs, to, format=form, what=what, remarks=remarks, replace=not go_on, progress=told
+            )
+    for path in written:
+        err.print(f"wrote {path}", highlight=False)
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Progress]:
+    """A bar for each run on standard error, where a person watches."""
+    from rich import progress
+
+    bar = progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
+        console=err,
+        disable=not err.is_terminal,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def told(run: str, done: int, count: int) -> None:
+        if run not in tasks:
+            tasks[run] = bar.add_task(run, total=count)
+        bar.update(tasks[run], completed=done, total=count)
+
+    with bar:
+        yield told
 
 
 @contextlib.contextmanager

@@ -57,4 +57,9 @@ def init(
         raise ConfigError([Problem("is there already and was not touched", str(path))]) from None
     except OSError as error:
         raise ConfigError([Problem(f"cannot be written: {error}", str(path))]) from error
-    out.print(f"{path} is written. Put your instruments into it, then: labctl up", highlight=False)
+    out.print(
+        f"{path} is written. Put your instruments into it (labctl instruments scan --write {path} "
+        "finds them), then: labctl up",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -16,6 +16,7 @@ from labctl.cli import (
     convert,
     demo,
     init,
+    instruments,
     recipe,
     runs,
     services,
@@ -36,6 +37,7 @@ recipe.app.command()(convert.convert)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(cells.app, name="cell")
 app.add_typer(runs.app, name="run")
+app.add_typer(instruments.app, name="instruments")
 app.add_typer(alarms.app, name="alarms")
 app.add_typer(archive.app, name="archive")
 app.add_typer(simulate.app, name="simulate")

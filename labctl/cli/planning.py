@@ -191,18 +191,14 @@ def _on_channel(
 def _driver(site: Settings, name: str) -> Sequencer | Source:
     """The driver of a configured instrument; nothing is sent to it."""
     from labctl.clock import RealClock
-    from labctl.daemon.node import NODES_OWN, runs_recipes
+    from labctl.daemon.configured import drivers_own, runs_recipes
     from labctl.drivers import build_driver
 
     options = site.instruments.get(name)
     if options is None:
         known = ", ".join(site.instruments) or "none"
         raise CommandError(f"no instrument '{name}' is configured: there is {known}")
-    own: dict[str, object] = {
-        key: str(site.base / str(value)) if key.endswith("_dir") else value
-        for key, value in options.items()
-        if key not in NODES_OWN
-    }
+    own = drivers_own(site, options)
     driver = build_driver(str(options["driver"]), own, name=name, clock=RealClock())
     if not runs_recipes(driver):
         raise CommandError(f"no recipe can be run on '{name}'")

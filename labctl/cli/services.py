@@ -10,6 +10,7 @@ import typer
 
 from labctl.cli.common import ConfigOption
 from labctl.cli.service import log_to_stderr, ready, run_service
+from labctl.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from labctl.settings import Settings
@@ -74,8 +75,25 @@ def up(config: ConfigOption = None) -> None:
 
 
 def services_of(settings: Settings, config: Path | None) -> list[Service]:
-    """The processes of one PC, in the order in which they are started."""
+    """The processes of one PC, in the order in which they are started.
+
+    Raises:
+        ConfigError: there is no simulator of a kind that the settings name.
+    """
+    from labctl.cli.simulate import simulated_kinds
     from labctl.supervisor import Service
+
+    kinds = simulated_kinds()
+    unknown = [
+        Problem(
+            f"[simulators.{name}] kind: there is no simulator {each.kind!r}",
+            suggestion=f"there are {', '.join(kinds)}",
+        )
+        for name, each in settings.simulators.items()
+        if each.kind not in kinds
+    ]
+    if unknown:
+        raise ConfigError(unknown)
 
     where = ("--config", str(config)) if config else ()
     services: list[Service] = []

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl.cli.simulate_espec import espec
 from labctl.cli.simulate_palmsens import palmsens
+from labctl.cli.simulate_rodeostat import rodeostat
 from labctl.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -28,6 +30,17 @@ def simulate() -> None:
 
 
 app.command()(palmsens)
+app.command()(espec)
+app.command()(rodeostat)
+
+
+def simulated_kinds() -> tuple[str, ...]:
+    """The kinds of instruments that can be simulated: the words after ``labctl simulate``."""
+    return tuple(
+        command.name or command.callback.__name__
+        for command in app.registered_commands
+        if command.callback is not None
+    )
 
 
 @app.command()

@@ -13,12 +13,13 @@ import math
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeGuard
 
 from labctl.clock import Clock, RealClock, VirtualClock, clock_from_speed, first_of
+from labctl.daemon.configured import drivers_own, is_chamber, runs_recipes
 from labctl.daemon.host import Host
+from labctl.daemon.owned import Owned
 from labctl.daemon.turns import Waiting, waits_for
-from labctl.drivers import build_driver
+from labctl.drivers import build_driver, checked_options
 from labctl.drivers.base import Chamber, Driver, Identity, Sequencer, Source
 from labctl.engine.fitting import refusals_of
 from labctl.engine.hostwork import CONFIRM
@@ -33,6 +34,7 @@ from labctl.settings import Settings
 from labctl.stream.events import CommandTaken, Event, InstrumentSeen
 from labctl.stream.publisher import Publisher
 from labctl.stream.topics import ChannelLatest, Signal, check_name, encode, latest_topic
+from labctl.wire.ownership import lock_folder
 from labctl.wire.timelink import SteppedClock
 
 log = logging.getLogger("labctl.daemon")
@@ -42,8 +44,6 @@ _LONGEST_RETRY_S = 10.0
 _CLOSE_S = 3.0
 _LONGEST_NAP_S = 60.0
 MQTT_ACTOR = "mqtt"
-NODES_OWN = frozenset({"driver", "time", "chamber"})
-"""Keys of an instrument in the configuration that are not its driver's."""
 
 
 @dataclass(slots=True)
@@ -51,12 +51,14 @@ class Instrument:
     """A configured instrument; ``ready`` once it has been identified.
 
     clock: what its runs wait on. chamber: name of the chamber that its cells are in, '' if none.
+    owned: what keeps other daemons off it.
     """
 
     name: str
     kind: str
     driver: Driver
     clock: Clock
+    owned: Owned
     chamber: str = ""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     identity: Identity | None = None
@@ -135,6 +137,10 @@ class Node:
     async def close(self) -> None:
         """Let go of every instrument; changes no output. A link that hangs is left to hang."""
         await asyncio.gather(*(_let_go(instrument) for instrument in self.instruments.values()))
+        for instrument in self.instruments.values():
+            instrument.owned.let_go()
+            if isinstance(instrument.clock, SteppedClock):
+                await instrument.clock.close()
 
     def waiting(self, runner: Runner) -> Waiting | None:
         """Why a run that was made has not begun; None if it has, or if it is its turn."""
@@ -225,21 +231,22 @@ class Node:
         chamber = self.instruments.get(found.chamber) if found and found.chamber else None
         if chamber is None or not chamber.ready.is_set():
             return None
-        return chamber.driver if _is_chamber(chamber.driver) else None
+        return chamber.driver if is_chamber(chamber.driver) else None
 
     def _instrument(self, name: str, options: dict[str, object]) -> Instrument:
         kind = str(options["driver"])
-        own = {
-            key: str(self.settings.base / str(value)) if key.endswith("_dir") else value
-            for key, value in options.items()
-            if key not in NODES_OWN
-        }
+        own = drivers_own(self.settings, options)
         clock = self.clock
         if time_port := options.get("time"):
             host, _, port = str(time_port).rpartition(":")
             clock = SteppedClock(host, int(port))
         driver = build_driver(kind, own, name=name, clock=self._wall)
-        return Instrument(name, kind, driver, clock, str(options.get("chamber", "")))
+        owned = Owned(
+            checked_options(kind, own, name=name),
+            lock_folder(self.settings.lock_dir),
+            who=f"labctl node {self.settings.node.name}, instrument {name}",
+        )
+        return Instrument(name, kind, driver, clock, owned, str(options.get("chamber", "")))
 
     async def _keep_open(self, instrument: Instrument) -> None:
         """Ask until the instrument answers, and journal what it is."""
@@ -255,12 +262,24 @@ class Node:
                 instrument.problem = f"an internal error, see the log: {error!r}"
                 log.exception("instrument %s cannot be opened; trying again", instrument.name)
             else:
-                return
+                break
             await self._wall.sleep(retry_s)
             retry_s = min(2 * retry_s, _LONGEST_RETRY_S)
+        await instrument.owned.follow(instrument.name, self._wall)
 
     async def _identify(self, instrument: Instrument) -> None:
+        """Nothing is sent before it is certain that no other daemon has what is at that place; it
+        is let go again where it is not the right one, or another daemon's under another address."""
+        async with instrument.owned.kept_if_well():
+            try:
+                await self._greet(instrument)
+            finally:
+                if not instrument.ready.is_set():
+                    await _let_go(instrument)
+
+    async def _greet(self, instrument: Instrument) -> None:
         identity = await instrument.driver.open()
+        instrument.owned.take_number(identity)
         channels: tuple[str, ...] = ()
         if runs_recipes(instrument.driver):
             channels = await instrument.driver.channels()
@@ -369,15 +388,6 @@ class Node:
         )
         topic = latest_topic(self.settings.node.name, f"{charter.instrument}.{charter.channel}")
         self.publisher.publish_live(topic, encode(latest))
-
-
-def runs_recipes(driver: Driver) -> TypeGuard[Sequencer | Source]:
-    """Whether recipes can be run on it at all."""
-    return hasattr(driver, "refusals")
-
-
-def _is_chamber(driver: Driver) -> TypeGuard[Chamber]:
-    return hasattr(driver, "set_temperature")
 
 
 async def _let_go(instrument: Instrument) -> None:

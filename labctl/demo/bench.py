@@ -155,6 +155,7 @@ config = "{name}.toml"
 name = "{NODE}"
 data = "data"
 speed = "{wanted.speed}"
+lock_dir = "locks"
 
 [mqtt]
 url = "mqtt://127.0.0.1:{mqtt_port}"

@@ -7,7 +7,6 @@ from labctl.engine.refusing import refusals_of_host
 from labctl.engine.segments import stretches
 from labctl.program import Program
 
-
 _UNGUARDED = (
     "every step is made from this computer; nothing in the instrument ends a step if the computer "
     "stops"

@@ -51,6 +51,17 @@ class HostStep:
         self._inside_since_s: float | None = None
         bench.waits_for = self._what_it_waits_for()
 
+    @property
+    def may_be_over(self) -> bool:
+        """Whether it is worth journalling every reading for, and asking :meth:`cause_to_end`."""
+        match self._step.control:
+            case SetTemperature() as wanted:
+                return self._is_due(wanted)
+            case Wait() as wait:
+                return bool(self._heard(wait))
+            case _:
+                return True
+
     async def cause_to_end(self) -> str:
         """What ended the step now, '' if nothing did.
 
@@ -133,7 +144,7 @@ class HostStep:
         if bench.host is None:
             raise InstrumentError(f"step {self._step.label!r} needs a chamber, and there is none")
         now_s = bench.clock.monotonic_s()
-        if now_s - self._asked_s < 0.9 * _often_s(wanted):
+        if not self._is_due(wanted):
             return ""
         self._asked_s = now_s
         try:
@@ -152,6 +163,10 @@ class HostStep:
             self._inside_since_s = now_s
         since_s = self._inside_since_s
         return COMPLETE if since_s is not None and now_s - since_s >= wanted.settle_s else ""
+
+    def _is_due(self, wanted: SetTemperature) -> bool:
+        """Whether the chamber has not been asked for a while."""
+        return self._bench.clock.monotonic_s() - self._asked_s >= 0.9 * _often_s(wanted)
 
     async def _ask_chamber(self, host: HostWork, wanted: SetTemperature) -> float:
         if not self._is_set:

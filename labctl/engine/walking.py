@@ -188,10 +188,12 @@ class Walking:
                 continue
             wait_s = period_s
             if host is not None and (period_s or not self._drives):
-                wait_s = max(period_s, host.wait_s(visit.step_time_s))
-            if host is not None and host.waits_outside and self._bench.pace.outside_in_real_time:
-                await self._bench.waiting.pause(self._bench.wall, wait_s)
-                continue
+                seldom_s = max(period_s, host.wait_s(visit.step_time_s))
+                if host.waits_outside and self._bench.pace.outside_in_real_time:
+                    await self._bench.waiting.pause(self._bench.wall, seldom_s)
+                    continue
+                # A source whose watchdog hears nothing for long opens its output and says so.
+                wait_s = period_s if self._drives else seldom_s
             now_s = self._bench.clock.monotonic_s()
             due_s = max(due_s + wait_s, now_s)
             await self._bench.waiting.pause(self._bench.clock, due_s - now_s)
@@ -211,7 +213,7 @@ class Walking:
             await self._finish(visit, verdict.end, "")
         elif looked.ended:
             await self._ended_by_itself(visit, looked.end)
-        elif host is not None:
+        elif host is not None and host.may_be_over:
             await self._keeping.all_of(visit)
             cause = await host.cause_to_end()
             if not cause:

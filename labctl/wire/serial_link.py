@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
+import termios
 from collections import deque
 from typing import Any, Final, Protocol
 
@@ -24,6 +26,9 @@ from labctl.errors import LinkError
 from labctl.wire.link import Backoff, Check, Greeting, short_text
 
 XON_XOFF: Final = b"\x11\x13"
+
+PSEUDO_TERMINALS: Final = range(136, 144)
+"""Major device numbers of pseudo-terminals (Linux, Documentation/admin-guide/devices.txt)."""
 
 _CHUNK: Final = 4096
 _CONNECT_S: Final = 10.0
@@ -37,8 +42,8 @@ class SerialLink:
     those. One task at a time may wait for a line. Lines that nobody fetched before a question are
     thrown away, so that a late answer cannot be taken for the answer to the next.
 
-    ``exclusive`` keeps other programs out that ask the operating system for the same; a program
-    that opens the port without asking still gets it.
+    ``exclusive`` keeps other programs on this PC out, but for those of the superuser that do not
+    ask the operating system for the same.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class SerialLink:
             "xonxoff": xonxoff,
             "timeout": 0,
         }
+        self._exclusive = exclusive and "://" not in port
         if "://" not in port:
             self._settings["exclusive"] = exclusive
         self._reply_timeout_s = reply_timeout_s
@@ -200,7 +206,10 @@ class SerialLink:
             raise
 
     def _open_port(self) -> _Port:
-        return serial.serial_for_url(self._port, **self._settings)
+        port = serial.serial_for_url(self._port, **self._settings)
+        if self._exclusive:
+            keep_others_out(port.fileno())
+        return port
 
     async def _exchange(self, wire: _Wire, request: bytes, command: str) -> bytes:
         answered = False
@@ -265,6 +274,17 @@ class SerialLink:
 
     def _error(self, message: str, command: str) -> LinkError:
         return LinkError(f"{self.address}: {message}", address=self.address, command=command)
+
+
+def keep_others_out(port: int) -> None:
+    """Let no other program open a serial port; the operating system lets them when it is closed.
+
+    Not so a pseudo-terminal, which would stay shut after a crash for as long as its other side, a
+    simulator, has it open.
+    """
+    with contextlib.suppress(OSError):
+        if os.major(os.fstat(port).st_rdev) not in PSEUDO_TERMINALS:
+            fcntl.ioctl(port, termios.TIOCEXCL)
 
 
 class _Port(Protocol):

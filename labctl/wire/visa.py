@@ -211,6 +211,7 @@ class _Session:
         self._socket = _socket_of(opened)
         if self._socket is None:
             opened.read_termination = _END.decode()
+            keep_others_out(opened, timeout_s)
             with contextlib.suppress(pyvisa.Error, OSError):
                 opened.clear()
         else:
@@ -301,6 +302,24 @@ class _Session:
         """:meth:`abandon`, and wait until the thread has come back."""
         self.abandon()
         await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
+
+
+def keep_others_out(opened: MessageBasedResource, timeout_s: float) -> None:
+    """Take the instrument's own lock, where it and the VISA library know one: VXI-11 does, and then
+    no other PC gets through. It ends with the session.
+
+    Raises:
+        _BrokenError: somebody else has it.
+    """
+    try:
+        opened.lock_excl(timeout=round(1000 * timeout_s))
+    except pyvisa.VisaIOError as error:
+        if error.error_code == StatusCode.error_resource_locked:
+            raise _BrokenError(
+                "another program, on this PC or on another one, holds the instrument's VISA lock"
+            ) from error
+    except (NotImplementedError, OSError):
+        return
 
 
 @functools.cache

@@ -471,3 +471,14 @@ async def test_a_chamber_that_is_too_warm_trips_a_resting_cell(bench: Bench) -> 
     assert outcome(events)[0] == "tripped"
     assert steps_of(events)[-1].technique == "set_temperature"
     assert "temperature" in outcome(events)[1]
+
+
+async def test_a_source_hears_from_the_host_as_often_while_it_waits_as_in_any_other_step(
+    on_source: Bench,
+) -> None:
+    on_source.source.sample_s = 1.0
+    step = Step(0, "until 120", Wait(until_unix_s=120.0), timed(1e6), RecordRule(every_s=30.0))
+    records, events = await on_source.run_through(program_of(step))
+    assert ends(events) == ["complete"]
+    assert on_source.source.calls.count("look") == pytest.approx(121, abs=2)
+    assert len(records) < 10

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from servers import not_installed
 
+from labctl.wire.ownership import DEFAULT_FOLDER
+
 UNITS = sorted((Path(__file__).parents[2] / "systemd").glob("*.service"))
 LARGEST_EXPOSURE = 1.3
 
@@ -43,3 +45,12 @@ def test_a_unit_is_hardened(unit: Path) -> None:
     exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert exposure, done.stderr
     assert float(exposure[1]) <= LARGEST_EXPOSURE
+
+
+def test_the_daemon_may_write_its_lock_files_and_leaves_those_of_others() -> None:
+    """A folder that went away with the service would take the locks of another daemon along."""
+    lines = (UNITS[0].parent / "labctl-daemon.service").read_text().splitlines()
+    assert f"RuntimeDirectory={DEFAULT_FOLDER.relative_to('/run')}" in lines
+    assert "RuntimeDirectoryPreserve=yes" in lines
+    tmpfiles = (UNITS[0].parent / "labctl.tmpfiles").read_text()
+    assert f"\nd {DEFAULT_FOLDER} 3770 root labctl -\n" in tmpfiles

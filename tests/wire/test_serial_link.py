@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
+import struct
 import tty
 from collections.abc import Callable, Iterator
 
@@ -12,6 +14,7 @@ import pytest
 
 from labctl.clock import RealClock, VirtualClock
 from labctl.errors import LinkError
+from labctl.wire import serial_link
 from labctl.wire.link import Backoff
 from labctl.wire.serial_link import SerialLink
 
@@ -328,3 +331,26 @@ async def test_a_serial_line_can_come_over_a_network() -> None:
     await link.close()
     server.close()
     await server.wait_closed()
+
+
+EXCLUSIVE = 0x80045440
+"""TIOCGEXCL of Linux, asm-generic/ioctls.h: whether a port lets no other program in."""
+
+
+def is_exclusive(port: int) -> bool:
+    return bool(struct.unpack("i", fcntl.ioctl(port, EXCLUSIVE, b"\0\0\0\0"))[0])
+
+
+def test_no_other_program_opens_a_port_but_a_simulators_stays_usable_after_a_crash(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    master, slave = os.openpty()
+    try:
+        serial_link.keep_others_out(slave)
+        assert not is_exclusive(slave)
+        monkeypatch.setattr(serial_link, "PSEUDO_TERMINALS", range(0))
+        serial_link.keep_others_out(slave)
+        assert is_exclusive(slave)
+    finally:
+        os.close(master)
+        os.close(slave)

@@ -9,9 +9,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+from pyvisa import VisaIOError
+from pyvisa.constants import StatusCode
+from pyvisa.resources import MessageBasedResource
 
 from labctl.clock import RealClock, VirtualClock
 from labctl.errors import InstrumentError, LinkError
+from labctl.wire import visa
 from labctl.wire.link import Backoff, Exchange
 from labctl.wire.visa import VisaLink
 
@@ -275,3 +279,39 @@ async def test_a_question_does_not_stop_the_loop() -> None:
 
     async with instrument(slow) as resource, linked(resource) as link:
         assert await link.ask(b"?") == b"done"
+
+
+class LockOf(MessageBasedResource):
+    """What pyvisa answers to whoever asks for an exclusive lock."""
+
+    def __init__(self, answer: Exception | None) -> None:
+        self._answer = answer
+        self.waited_ms: list[object] = []
+
+    def __del__(self) -> None:
+        """It was never opened."""
+
+    def lock_excl(self, timeout: object = "default") -> None:
+        self.waited_ms.append(timeout)
+        if self._answer is not None:
+            raise self._answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        VisaIOError(StatusCode.error_nonsupported_operation),
+        NotImplementedError(),
+    ],
+)
+def test_an_instrument_without_a_lock_of_its_own_is_used_without(answer: Exception | None) -> None:
+    opened = LockOf(answer)
+    visa.keep_others_out(opened, 2.5)
+    assert opened.waited_ms == [2500]
+
+
+def test_an_instrument_that_another_pc_has_locked_is_not_used() -> None:
+    opened = LockOf(VisaIOError(StatusCode.error_resource_locked))
+    with pytest.raises(visa._BrokenError, match="on another one, holds the instrument's VISA lock"):
+        visa.keep_others_out(opened, 1.0)

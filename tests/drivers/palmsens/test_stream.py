@@ -38,7 +38,7 @@ def stream_of(control: Control, **done: float) -> tuple[Stream, Script]:
     step = Step(5, "step", control, ENDS, RecordRule())
     task = Task(step=step, limits=LIMITS, tag="run.1", **done)
     script = script_of(task, HR)
-    return Stream(script, task, 1000.0), script
+    return Stream(script, task, HR.kind, 1000.0), script
 
 
 def package(script: Script, count: int, volts: float, amperes: float, **more: int) -> str:

@@ -180,14 +180,6 @@ async def test_an_instrument_that_is_busy_and_not_known_is_left_alone(lab: Any) 
         assert not bench.cell_is_on
 
 
-async def test_two_daemons_do_not_own_one_instrument(lab: Any) -> None:
-    async with lab(port=0, link="") as bench:
-        await bench.opened()
-        second = bench.driver()
-        with pytest.raises(InstrumentError, match="in use by 'ps 1'"):
-            await second.open()
-
-
 async def test_another_instrument_at_the_port_is_refused(lab: Any) -> None:
     async with lab(powered_by_line=True) as bench:
         with pytest.raises(InstrumentError, match="is the instrument ES4HR20B0008 now, not OTHER1"):

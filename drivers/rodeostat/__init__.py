@@ -1,0 +1,1 @@
+"""IO Rodeo's Rodeostat, an open potentiostat of the education class."""

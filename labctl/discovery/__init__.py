@@ -1,0 +1,1 @@
+"""What is connected to this PC and its networks, what it is, and how a configuration names it."""

@@ -1,0 +1,1 @@
+"""An Espec climate chamber: its air, its controller, and the line or network that it hangs on."""
