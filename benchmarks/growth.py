@@ -6,8 +6,8 @@ The archive is filled the way it is filled in a laboratory: batches of 1,000 rea
 of steps and cycles between them (a cycle every 200 readings), run after run of a million readings,
 each from a journal of its own. When it holds so many millions, the last of these runs say what a
 reading costs (everything, per reading) and what a cycle costs (keeping its end, reckoning it,
-judging it), in time of the archive's thread, and how long questions take: the last cycle of a run, and
-its last hour, the slowest of 20 runs asked for the first time since the file was opened.
+judging it), in time of the archive's thread. Then 20 runs are asked for their last cycle and their
+last hour, each for the first time since the file was opened.
 
 A hundred million readings take some 11 GB of disk and a quarter of an hour.
 """

@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, select, text, update
 
 from labctl.alarms.evidence import (
     LEFT_OUT_CLASSES,
@@ -147,7 +147,8 @@ _PENDING = (
     .join(schema.runs, schema.runs.c.run_number == schema.cycles.c.run_number)
     .join(schema.sources, schema.sources.c.source == schema.runs.c.source)
     .where(
-        ~schema.cycles.c.judged,
+        # Word for word as in the partial index: SQLite does not see that "judged = 0" is the same.
+        text("NOT cycles.judged"),
         schema.cycles.c.last_seq <= schema.runs.c.complete_through_seq,
         schema.runs.c.source.in_(bindparam("names", expanding=True)),
     )
