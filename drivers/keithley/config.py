@@ -46,13 +46,16 @@ LOOKS_IN_WATCHDOG: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Full scales, ascending. The smallest current limit that can be set is ``limit_min_A``."""
+    """Full scales, ascending. The smallest current limit that can be set is ``limit_min_A``;
+    ``current_max_A`` is the most that the instrument can measure, in ranges that are not used here
+    too."""
 
     voltage_ranges_V: tuple[float, ...]
     current_ranges_A: tuple[float, ...]
     limit_min_A: float
     voltage_max_V: float
     protections_V: tuple[float, ...] = (2.0, 5.0, 10.0, 20.0, 40.0)
+    current_max_A: float = 1.05
     reading_steps: float = 1e6
     """How many steps a current range has."""
 
@@ -69,12 +72,14 @@ MODELS: Final = {
         current_ranges_A=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0),
         limit_min_A=1e-6,
         voltage_max_V=40.0,
+        current_max_A=7.35,
     ),
     "2461": Model(
         voltage_ranges_V=(0.2, 2.0, 7.0, 10.0, 20.0, 100.0),
         current_ranges_A=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0),
         limit_min_A=1e-6,
         voltage_max_V=40.0,
+        current_max_A=10.5,
     ),
 }
 

@@ -33,6 +33,8 @@ from labctl.drivers.keithley.config import DIGITAL_OUTPUTS, KeithleyConfig
 from labctl.drivers.keithley.meter import Meter
 from labctl.drivers.keithley.plan import Setup, period_s, program_of, setup_of, stair_V
 from labctl.drivers.keithley.readings import (
+    LONGEST_GAP_PERIODS,
+    LONGEST_GAP_S,
     Counted,
     Look,
     Rows,
@@ -40,9 +42,9 @@ from labctl.drivers.keithley.readings import (
     good_rows,
     places_after,
 )
-from labctl.drivers.keithley.refusals import refusals_of
+from labctl.drivers.keithley.refusals import refusals_of, refusals_of_task
 from labctl.drivers.keithley.settings import BUFFER
-from labctl.errors import InstrumentError
+from labctl.errors import InstrumentError, PlanError
 from labctl.model import Readings
 from labctl.program import Limits, Program, VoltageSweep
 from labctl.wire.link import Link
@@ -89,6 +91,8 @@ class Keithley:
         self._visit: _Visit | None = None
         self._clock_offset_s: float | None = None
         """What the clock here is ahead of the instrument's, as it was when that was first read."""
+        self._newest_s = -math.inf
+        """The time of the newest reading of any visit, by the instrument's clock."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -100,7 +104,9 @@ class Keithley:
         Raises:
             InstrumentError: another instrument than the config names, or than was there before.
         """
-        return await self._meter.open()
+        identity = await self._meter.open()
+        self._newest_s = -math.inf
+        return identity
 
     async def close(self) -> None:
         """Let the connection go. An output that is on is opened by the watchdog."""
@@ -137,8 +143,14 @@ class Keithley:
         """See :class:`labctl.drivers.base.Source`.
 
         An output that is on is opened first: what is set here acts at once.
+
+        Raises:
+            PlanError: the visit is one that :meth:`refusals` refuses.
+            InstrumentError: the instrument refused a setting, or says that it has another one.
         """
         await self.off(channel)
+        if refused := refusals_of_task(task, self._config):
+            raise PlanError(refused)
         setup = setup_of(task, self._config)
         await self._set_up(setup)
         limits = await self._meter.armed(setup)
@@ -206,9 +218,14 @@ class Keithley:
         size = self._config.buffer_readings
         try:
             places = places_after(visit.place, visit.counted.count, look, size)
-            rows = await self._rows(places)
+            rows = await self._rows(places, visit.setup)
             if rows is None:
                 return Readings()
+            if rows.time_s[0] <= self._newest_s:
+                raise InstrumentError(
+                    f"a reading of {rows.time_s[0]:.6f} s came after one of {self._newest_s:.6f} "
+                    "s: it came twice, or the instrument's time was set back"
+                )
             lead_s = self._config.reading_s
             if visit.setup.settles_first:
                 lead_s += visit.setup.delay_s
@@ -222,17 +239,19 @@ class Keithley:
                 step=visit.task.step.index,
                 clock_offset_s=self._clock_offset_s,
                 lead_s=lead_s,
+                longest_gap_s=max(LONGEST_GAP_S, LONGEST_GAP_PERIODS * visit.setup.period_s),
             )
         except InstrumentError as error:
             if error.command:
                 raise
             raise self._meter.error(f"cannot be followed: {error}", ":TRAC:DATA?") from error
+        self._newest_s = float(rows.time_s[len(readings) - 1])
         visit.place = (visit.place + len(readings) - 1) % size + 1
         return readings
 
-    async def _rows(self, places: tuple[tuple[int, int], ...]) -> Rows | None:
+    async def _rows(self, places: tuple[tuple[int, int], ...], setup: Setup) -> Rows | None:
         blocks = [
-            await self._meter.rows(begin, min(last, begin + MOST_ROWS - 1))
+            await self._meter.rows(begin, min(last, begin + MOST_ROWS - 1), setup)
             for first, last in places
             for begin in range(first, last + 1, MOST_ROWS)
         ]
@@ -286,6 +305,16 @@ class Keithley:
         if control.from_V is not None:
             return control.from_V
         from_V = await self._meter.open_circuit_V()
+        limits = visit.task.limits
+        low_V = max(limits.voltage_min_V, self._config.voltage_min_V)
+        high_V = min(limits.voltage_max_V, self._config.voltage_max_V)
+        if not low_V <= from_V <= high_V:
+            raise self._meter.error(
+                f"finds the cell at {from_V:g} V, and a sweep that begins there has to stay within "
+                f"{low_V:g} V to {high_V:g} V",
+                ":READ?",
+                f"{from_V:g}",
+            )
         visit.setup = replace(visit.setup, level=from_V)
         await self._set_up(visit.setup)
         await self._meter.armed(visit.setup)
@@ -294,5 +323,5 @@ class Keithley:
     def _check_channel(self, channel: str) -> None:
         if channel != CHANNEL:
             raise self._meter.error(
-                f"has no channel {channel!r}; its one channel is {CHANNEL!r}", ""
+                f"has no channel {channel!r}; its one channel is {CHANNEL!r}", "*IDN?"
             )

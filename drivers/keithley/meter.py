@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 from labctl.clock import Clock
 from labctl.drivers.base import Identity
 from labctl.drivers.keithley.config import KeithleyConfig, holding
 from labctl.drivers.keithley.plan import Setup, Stops
-from labctl.drivers.keithley.readings import ELEMENTS, Look, Rows, parse_look, parse_rows
+from labctl.drivers.keithley.readings import (
+    ELEMENTS,
+    OVER_RANGE,
+    STATES,
+    Look,
+    Rows,
+    check_ranges,
+    parse_look,
+    parse_rows,
+)
 from labctl.drivers.keithley.settings import (
     BUFFER,
     FINEST_SOURCE_A,
@@ -26,7 +35,7 @@ from labctl.drivers.keithley.settings import (
 )
 from labctl.errors import InstrumentError, LabctlError, LinkError
 from labctl.program import Limits
-from labctl.wire.link import Exchange, Link
+from labctl.wire.link import Exchange, Link, short_text
 from labctl.wire.scpi import (
     ERROR_QUERY,
     Scpi,
@@ -52,6 +61,8 @@ LOOK: Final = (
 )
 
 _MOST_EVENTS: Final = 50
+
+Said = TypeVar("Said")
 
 
 class Meter:
@@ -90,11 +101,18 @@ class Meter:
     async def greet(self, exchange: Exchange) -> None:
         """Said first on every new connection: which instrument is it, and what went wrong there."""
 
-        async def said(query: str) -> str:
-            return text_of(await exchange(query.encode()))
+        async def said(query: str, parse: Callable[[str], Said]) -> tuple[str, Said]:
+            reply = await exchange(query.encode())
+            try:
+                text = text_of(reply)
+                return text, parse(text)
+            except InstrumentError as error:
+                shown = short_text(reply)
+                raise self.error(
+                    f"answered {query} with {shown!r}: {error}", query, shown
+                ) from error
 
-        reply = await said("*IDN?")
-        found = parse_identification(reply)
+        reply, found = await said("*IDN?", parse_identification)
         model = found.model.upper().removeprefix("MODEL").strip()
         wanted = self._config.serial or (self._identity.serial if self._identity else "")
         if MANUFACTURER not in found.manufacturer.upper() or model != self._config.model:
@@ -103,7 +121,7 @@ class Meter:
             raise self.error(
                 f"has the serial number {found.serial}, and {wanted} is expected", "*IDN?", reply
             )
-        language = await said("*LANG?")
+        language, _ = await said("*LANG?", parse_word)
         if language.upper() != "SCPI":
             raise self.error(
                 f"speaks the command set {language}: choose SCPI in its menu System > Settings > "
@@ -112,7 +130,7 @@ class Meter:
                 language,
             )
         for _ in range(_MOST_EVENTS):
-            event = parse_event(await said(ERROR_QUERY))
+            _, event = await said(ERROR_QUERY, parse_event)
             if not event.code:
                 break
             log.warning("%s had in its error queue: %s", self._name, event)
@@ -167,13 +185,16 @@ class Meter:
             )
         return look
 
-    async def rows(self, first: int, last: int) -> Rows:
-        """The rows of the buffer in these places."""
+    async def rows(self, first: int, last: int, setup: Setup) -> Rows:
+        """The rows of the buffer in these places, none beyond the ranges of ``setup``."""
         count = last - first + 1
-        return await self._scpi.ask(
-            f':TRAC:DATA? {first},{last},"{BUFFER}",{ELEMENTS}',
-            lambda text: parse_rows(text, count),
-        )
+
+        def read(text: str) -> Rows:
+            rows = parse_rows(text, count)
+            check_ranges(rows, setup.source_range, setup.sense_range)
+            return rows
+
+        return await self._scpi.ask(f':TRAC:DATA? {first},{last},"{BUFFER}",{ELEMENTS}', read)
 
     async def output_is_on(self) -> bool:
         return await self._scpi.ask(":OUTP?", parse_boolean)
@@ -191,8 +212,20 @@ class Meter:
             sense = "CURR" if source == "VOLT" else "VOLT"
             await self._scpi.tell(f':SENS:FUNC "{sense}"')
             query = f':READ? "{BUFFER}",SOUR,READ'
-        put_out, measured = await self._scpi.ask(query, _pair)
-        return (put_out, measured) if source == "VOLT" else (measured, put_out)
+        if source not in LIMIT_OF:
+            raise self.error(f"sources {source}, which it cannot", ":SOUR:FUNC?", source)
+
+        def read(text: str) -> tuple[float, float]:
+            put_out, measured = _pair(text)
+            voltage_V, current_A = (put_out, measured) if source == "VOLT" else (measured, put_out)
+            kind = self._config.kind
+            if abs(voltage_V) > OVER_RANGE * kind.voltage_ranges_V[-1]:
+                raise InstrumentError(f"{voltage_V:g} V is beyond its ranges")
+            if abs(current_A) > OVER_RANGE * kind.current_max_A:
+                raise InstrumentError(f"{current_A:g} A is beyond its ranges")
+            return voltage_V, current_A
+
+        return await self._scpi.ask(query, read)
 
     async def open_circuit_V(self) -> float:
         """The voltage with a source of 0 A, for which the output closes for a moment.
@@ -213,11 +246,18 @@ class Meter:
             delay_s=0.0,
             windows=1,
         )
+
+        def read(text: str) -> float:
+            voltage_V = parse_number(text)
+            if abs(voltage_V) > OVER_RANGE * setup.sense_range:
+                raise InstrumentError(f"{voltage_V:g} V is beyond its range")
+            return voltage_V
+
         await self.set_up(setup, ())
         await self.armed(setup)
         try:
             await self._scpi.tell(":OUTP ON")
-            return await self._scpi.ask(f':READ? "{BUFFER}",READ', parse_number)
+            return await self._scpi.ask(f':READ? "{BUFFER}",READ', read)
         finally:
             await self.off()
 
@@ -267,7 +307,10 @@ class Meter:
 
 
 def _state(text: str) -> str:
-    return parse_word(text.partition(";")[0])
+    state = parse_word(text.partition(";")[0])
+    if state not in STATES:
+        raise InstrumentError(f"{state[:20]!r} is not a state of a trigger model")
+    return state
 
 
 def _pair(text: str) -> tuple[float, float]:

@@ -44,8 +44,11 @@ STILL_LIMITED: Final = 0.97
 GUARD_V: Final = 3e-3
 """As much as a level of 4 V in the 20 V range may be wrong by: 0.015 % and 2.4 mV."""
 
-READINGS_IN_A_STEP: Final = 1000
-"""About how many readings a step of constant current gets before its limit by charge."""
+READINGS_IN_A_STEP: Final = 3000
+"""About how many readings a step in which current flows gets before its limit by charge, or before
+its nearest end by time or charge. The host sees such an end in a reading that is up to two periods
+old, and what flows meanwhile is in no reading: so it is less than a thousandth of
+the step."""
 
 PROTECTION_MARGIN: Final = 1.05
 
@@ -196,15 +199,23 @@ def period_s(task: Task, config: KeithleyConfig) -> float:
         case (
             ConstantCurrent(current_A=current_A)
             | ConstantCurrentConstantVoltage(current_A=current_A)
+            | ConstantVoltage(max_current_A=current_A)
         ):
-            charge_s = task.limits.step_charge_max_Ah * 3600.0 / abs(current_A)
-            longest_s = min(longest_s, charge_s / READINGS_IN_A_STEP)
-        case ConstantVoltage(max_current_A=current_A):
-            charge_s = task.limits.step_charge_max_Ah * 3600.0 / abs(current_A)
-            longest_s = min(longest_s, charge_s / READINGS_IN_A_STEP)
+            longest_s = min(longest_s, _soonest_s(task, abs(current_A)) / READINGS_IN_A_STEP)
         case _:
             pass
     return max(config.reading_s, longest_s)
+
+
+def _soonest_s(task: Task, current_A: float) -> float:
+    """When the visit can be over at the soonest, but for its voltage."""
+    found_s = [task.limits.step_charge_max_Ah * 3600.0 / current_A]
+    for end in task.step.ends:
+        if end.quantity is Quantity.STEP_TIME_S:
+            found_s.append(end.value)
+        elif end.quantity is Quantity.STEP_CHARGE_AH:
+            found_s.append(abs(end.value) * 3600.0 / current_A)
+    return min(found_s)
 
 
 def program_of(setup: Setup, buffer: str, *, watched: bool) -> tuple[str, ...]:

@@ -3,10 +3,12 @@
 The buffer is asked for four elements a row, ``SEC,FRAC,SOUR,READ``: the instrument's own time in
 two numbers, what was put out as it was read back, and what was measured.
 Sign: positive current flows out of HI, which charges a cell whose positive pole is at HI.
+What is refused of an answer, and why, is in docs/wire.md.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,6 +20,18 @@ from labctl.wire.scpi import is_sentinel, parse_any_number, parse_integer
 
 ELEMENTS: Final = "SEC,FRAC,SOUR,READ"
 WIDTH: Final = 4
+
+STATES: Final = frozenset(
+    {"IDLE", "RUNNING", "WAITING", "EMPTY", "BUILDING", "FAILED", "ABORTING", "ABORTED"}
+)
+"""Of a trigger model (reference manual 2461-901-01, ch. 6, ``:TRIGger:STATe?``)."""
+
+OVER_RANGE: Final = 1.1
+"""A range measures to 105 % of its full scale; what is beyond that comes as an overflow."""
+
+LONGEST_GAP_PERIODS: Final = 10.0
+LONGEST_GAP_S: Final = 10.0
+"""Two readings of a visit are no further apart than this, or than so many of its periods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +92,13 @@ def parse_look(text: str) -> Look:
     on, errors, count, end, protecting = (parse_integer(part) for part in parts[:5])
     if on not in {0, 1} or protecting not in {0, 1} or min(errors, count, end) < 0 or end > count:
         raise InstrumentError("the parts are not a state of the output and of its buffer")
+    if (count == 0) != (end == 0):
+        raise InstrumentError(f"{count} readings are in the buffer, and the newest in place {end}")
     state = parts[5].strip().upper()
-    if not state.isalpha():
-        raise InstrumentError(f"{state[:20]!r} is not a state of a trigger model")
+    for said in (state, parts[6].strip().upper()):
+        if said not in STATES:
+            raise InstrumentError(f"{said[:20]!r} is not a state of a trigger model")
+    parse_integer(parts[7])
     return Look(bool(on), errors, count, end, bool(protecting), state)
 
 
@@ -103,6 +121,18 @@ def parse_rows(text: str, count: int) -> Rows:
     if not ((fractions >= 0) & (fractions <= 1)).all():
         raise InstrumentError("a fraction of a second is not one")
     return Rows(seconds + fractions, table[:, 2], table[:, 3])
+
+
+def check_ranges(rows: Rows, source_range: float, sense_range: float) -> None:
+    """See that nothing is beyond the full scales that were set; overflows are let pass.
+
+    Raises:
+        InstrumentError: a value is one that the instrument cannot put out or measure.
+    """
+    for values, full in ((rows.source, source_range), (rows.reading, sense_range)):
+        for value in values.tolist():
+            if not (abs(value) <= OVER_RANGE * full or is_sentinel(value)):
+                raise InstrumentError(f"{value:g} is beyond the range of {full:g}")
 
 
 def good_rows(rows: Rows) -> Rows:
@@ -128,8 +158,14 @@ def places_after(last: int, taken: int, look: Look, size: int) -> tuple[tuple[in
     at place 1.
 
     Raises:
-        InstrumentError: the buffer holds less than was taken from it.
+        InstrumentError: the buffer holds less than was taken from it, or more than fits, or is not
+            full and yet has its newest reading elsewhere than last.
     """
+    if look.count > size or (look.count < size and look.end != look.count):
+        raise InstrumentError(
+            f"its buffer of {size} readings holds {look.count}, the newest in place {look.end}: "
+            "that cannot be"
+        )
     if look.count < min(taken, size):
         raise InstrumentError(
             f"its buffer holds {look.count} readings, and {taken} were taken from it: it was "
@@ -152,6 +188,7 @@ def counted(
     step: int,
     clock_offset_s: float,
     lead_s: float,
+    longest_gap_s: float = math.inf,
 ) -> tuple[Counted, Readings]:
     """Rows as readings, with times and counters since the visit began.
 
@@ -160,7 +197,8 @@ def counted(
     Between two readings current and power are taken to be straight lines.
 
     Raises:
-        InstrumentError: the instrument's clock goes back.
+        InstrumentError: the instrument's clock goes back, stands still, or leaps by more than
+            ``longest_gap_s``.
     """
     if not len(rows):
         return before, Readings()
@@ -175,8 +213,17 @@ def counted(
         else before
     )
     steps_h = np.diff(time_s, prepend=start.time_s) / 3600.0
-    if (steps_h < 0).any():
-        raise InstrumentError("its clock went back while the step ran")
+    if not (steps_h > 0).all():
+        raise InstrumentError(
+            "its clock went back or stood still while the step ran: a reading came twice, or its "
+            "time was set"
+        )
+    gaps_h = steps_h if before.first_s is not None else steps_h[1:]
+    if gaps_h.size and gaps_h.max() * 3600.0 > longest_gap_s:
+        raise InstrumentError(
+            f"its clock leapt by {gaps_h.max() * 3600.0:.6g} s while the step ran: readings are "
+            "missing, or its time was set"
+        )
     power_W = voltage_V * current_A
     charge_Ah = start.charge_Ah + np.cumsum(_means(current_A, start.current_A) * steps_h)
     energy_Wh = start.energy_Wh + np.cumsum(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
+from labctl.drivers.base import Task
 from labctl.drivers.keithley.config import (
     DIGITAL_OUTPUTS,
     TECHNIQUES,
@@ -13,6 +14,7 @@ from labctl.drivers.keithley.config import (
     holding,
 )
 from labctl.drivers.keithley.plan import stop_voltage
+from labctl.drivers.nonsense import nonsense_in_limits, nonsense_in_step
 from labctl.program import (
     HOST_CONTROLS,
     ConstantCurrent,
@@ -47,6 +49,19 @@ def refusals_of(program: Program, config: KeithleyConfig) -> tuple[str, ...]:
     return tuple(found)
 
 
+def refusals_of_task(task: Task, config: KeithleyConfig) -> tuple[str, ...]:
+    """Why the instrument cannot make one visit; the host's own steps are none."""
+    if isinstance(task.step.control, HOST_CONTROLS):
+        kind = technique_of(task.step.control).replace("_", " ")
+        return (f"step {task.step.label!r} is a {kind}, which is the host's and no visit",)
+    name, limits = f"step {task.step.label!r}", task.limits
+    done = (task.done_s, task.done_Ah)
+    found = [*_of_step(task.step, limits, config), *_of_limits(limits, config)]
+    if not all(math.isfinite(value) for value in done):
+        found.append(f"{name} has been {done[0]:g} s and {done[1]:g} Ah already: that cannot be")
+    return tuple(dict.fromkeys(found))
+
+
 def _of_step(step: Step, limits: Limits, config: KeithleyConfig) -> Iterator[str]:
     name = f"step {step.label!r}"
     control = step.control
@@ -59,6 +74,9 @@ def _of_step(step: Step, limits: Limits, config: KeithleyConfig) -> Iterator[str
     if technique not in TECHNIQUES:
         reason = WHY_NOT.get(technique, "that is not known to this driver")
         yield f"{name} is {technique.replace('_', ' ')}: {reason}"
+        return
+    if wrong := (*nonsense_in_step(step), *nonsense_in_limits(limits)):
+        yield from wrong
         return
     if any(end.quantity is Quantity.TEMPERATURE_DEGC for end in step.ends):
         yield f"{name} ends by temperature, and a SourceMeter measures none"

@@ -36,11 +36,15 @@ class Channels:
         return self._addresses
 
     async def address(self, channel: str) -> Address:
-        """
+        """A channel that is not in the list is looked for in a new one.
+
         Raises:
             InstrumentError: there is no channel of that name.
         """
         addresses = await self.listed()
+        if channel not in addresses:
+            await self.open()
+            addresses = await self.listed()
         if channel not in addresses:
             raise self.error(
                 f"there is no channel {channel!r}; there are {', '.join(addresses)}", "getdevinfo"

@@ -41,6 +41,7 @@ from labctl.drivers.neware_bts.files import (
     written_and_read_back,
 )
 from labctl.drivers.neware_bts.host import Host, OpenLink
+from labctl.drivers.neware_bts.messages import Address
 from labctl.drivers.neware_bts.readings import readings_of
 from labctl.drivers.neware_bts.stepfile import StepFile, read_step_file, write_step_file
 from labctl.drivers.neware_bts.translate import limits_of, refusals, step_numbers, translate
@@ -85,6 +86,8 @@ class NewareBts:
         self._host = Host(config, name=name, clock=clock, open_link=open_link)
         self._folder_on_host = config.step_file_dir_on_host or config.step_file_dir
         self._channels = Channels(self._host, name)
+        self._seen_at: dict[str, int] = {}
+        """By the tag of a test, after how many meetings with the host it is known to be there."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -99,6 +102,7 @@ class NewareBts:
             model="BTS 8 device type "
             + ", ".join(str(kind) for kind in sorted({k for k, _ in units})),
             serial=", ".join(f"{kind}-{unit}" for kind, unit in units),
+            unique=False,
         )
 
     async def close(self) -> None:
@@ -222,20 +226,33 @@ class NewareBts:
 
         Whether the test has ended is asked before the readings are: what is recorded in between
         then comes with the next look. A channel that is unavailable has no readings for now.
+
+        Raises:
+            InstrumentError: also if the connection was made anew and the barcode is another: BTS
+                has no serial number, and another rack may have a test of the same number.
         """
         address = await self._channels.address(started.channel)
         state = await self._channels.state(address)
         if state is ChannelState.UNAVAILABLE:
             return Followed(Readings(), next_index, state, complete=False)
+        await self._see_that_it_is_the_same(address, started)
         count: int | None = None
         if state in ENDED:
             summary = await self._channels.summary(address)
             self._channels.check_test(started, summary.test, "inquiredf")
             count = summary.count if summary.complete else None
+            if count is not None and next_index > count + 1:
+                raise self._channels.error(
+                    f"test {started.test} on channel {started.channel} is complete with {count} "
+                    f"readings, and {next_index - 1} were read of it",
+                    "inquiredf",
+                    str(summary).encode(),
+                )
         if count is not None and next_index > count:
             return Followed(Readings(), next_index, state, complete=True)
         rows = await self._host.download(address, next_index)
         self._channels.check_test(started, rows.test, "download")
+        await self._see_that_it_is_the_same(address, started)
         if len(rows):
             next_index = int(rows.seqid[-1]) + 1
         elif count is not None:
@@ -243,6 +260,13 @@ class NewareBts:
                 f"test {started.test} on channel {started.channel} has {count} readings, "
                 f"but none from {next_index} on",
                 "download",
+            )
+        if count is not None and next_index > count + 1:
+            raise self._channels.error(
+                f"test {started.test} on channel {started.channel} is complete with {count} "
+                f"readings, and shows reading {next_index - 1}",
+                "download",
+                f"seqid={next_index - 1}".encode(),
             )
         readings = readings_of(
             rows, program, utc_offset_s=self._config.utc_offset_s, instrument=self._name
@@ -337,6 +361,20 @@ class NewareBts:
                 f"channel {started.channel} refused to leave step {shown.step} of its file", "goto"
             )
 
+    async def _see_that_it_is_the_same(self, address: Address, started: Started) -> None:
+        """Look at the barcode, once after each connection that was lost and made again."""
+        self._seen_at.setdefault(started.tag, self._host.meetings)
+        while self._seen_at[started.tag] != self._host.meetings:
+            meeting = self._host.meetings
+            barcode = (await self._channels.inquiry(address)).barcode
+            if barcode not in {"", started.tag}:
+                raise self._channels.error(
+                    f"test {started.test} on channel {started.channel} has the barcode "
+                    f"{barcode!r}, not {started.tag!r}: this is another rack, or another test",
+                    "inquire",
+                )
+            self._seen_at[started.tag] = meeting
+
     async def _look(self, armed: Armed) -> tuple[Started | None, str]:
         """The test, or None; and why it is neither there nor certainly not there, '' if it is."""
         (status,) = await self._channels.statuses([await self._channels.address(armed.channel)])
@@ -386,7 +424,14 @@ class NewareBts:
                 address=str(path),
                 command="arm",
             ) from error
-        read_back = read_step_file(data, name=str(path))
+        try:
+            read_back = read_step_file(data, name=str(path))
+        except InstrumentError as error:
+            raise self._channels.error(
+                f"what was written as a step file is none when it is read back: {error}",
+                "arm",
+                data,
+            ) from error
         if read_back != file:
             raise self._channels.error(
                 f"the step file {path} does not say what was written into it", "arm", data

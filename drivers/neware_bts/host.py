@@ -14,8 +14,15 @@ from labctl.clock import Clock
 from labctl.drivers.base import ChannelState
 from labctl.drivers.neware_bts import messages
 from labctl.drivers.neware_bts.config import NewareConfig
-from labctl.drivers.neware_bts.messages import FRAMING, Address, Inquiry, TestSummary
-from labctl.drivers.neware_bts.rows import MAX_ROWS, Rows, read_download
+from labctl.drivers.neware_bts.messages import FRAMING, Address, Inquiry, Reply, TestSummary
+from labctl.drivers.neware_bts.rows import (
+    MAX_ROWS,
+    Rows,
+    check_ranges,
+    measurable_A,
+    measurable_V,
+    read_download,
+)
 from labctl.wire.link import Exchange, Greeting, Link
 from labctl.wire.pool import LinkPool
 from labctl.wire.tcp import TcpLink
@@ -28,6 +35,7 @@ class Host:
     """One host behind ``config.connections`` links, each of which logs in when it connects.
 
     ``open_link`` makes a link that greets by its argument; TCP unless a test says otherwise.
+    meetings: how many connections were made.
     """
 
     def __init__(
@@ -36,6 +44,8 @@ class Host:
         self._config = config
         self._name = name
         self._clock = clock
+        self._capabilities = config.capabilities
+        self.meetings = 0
         open_link = open_link or self._tcp_link
         self._links = LinkPool([open_link(self._log_in) for _ in range(config.connections)])
 
@@ -61,7 +71,13 @@ class Host:
         return await self._ask(request, "getchlstatus", read, urgent=urgent)
 
     async def inquiries(self, addresses: Sequence[Address]) -> tuple[Inquiry, ...]:
-        read = partial(messages.read_inquire, channels=addresses, instrument=self._name)
+        def read(data: bytes) -> tuple[Inquiry, ...]:
+            found = messages.read_inquire(data, channels=addresses, instrument=self._name)
+            reply = Reply(data, "inquire", self._name)
+            for inquiry in found:
+                self._check(reply, inquiry)
+            return found
+
         return await self._ask(messages.inquire_request(addresses), "inquire", read)
 
     async def summaries(self, addresses: Sequence[Address]) -> tuple[TestSummary, ...]:
@@ -70,9 +86,12 @@ class Host:
 
     async def download(self, address: Address, start: int) -> Rows:
         """Readings of the last test from ``start`` on, as many as one answer holds."""
-        read = partial(
-            read_download, channel=address, start=start, count=MAX_ROWS, instrument=self._name
-        )
+
+        def read(data: bytes) -> Rows:
+            rows = read_download(data, address, start=start, count=MAX_ROWS, instrument=self._name)
+            check_ranges(Reply(data, "download", self._name), rows, self._capabilities)
+            return rows
+
         request = messages.download_request(address, start, MAX_ROWS)
         return await self._ask(request, "download", read)
 
@@ -114,11 +133,26 @@ class Host:
         )
         return answers[0]
 
+    def _check(self, reply: Reply, inquiry: Inquiry) -> None:
+        low_V, high_V = measurable_V(self._capabilities)
+        largest_A = measurable_A(self._capabilities)
+        if inquiry.voltage_V < low_V or inquiry.voltage_V > high_V:
+            raise reply.refused(
+                f"the voltage is {inquiry.voltage_V:g} V, and the channel measures {low_V:g} V to "
+                f"{high_V:g} V"
+            )
+        if abs(inquiry.current_A) > largest_A:
+            raise reply.refused(
+                f"the current is {inquiry.current_A:g} A, and the channel measures up to "
+                f"{largest_A:g} A"
+            )
+
     async def _log_in(self, exchange: Exchange) -> None:
         reply = await exchange(
             messages.connect_request(self._config.username, self._config.password)
         )
         messages.read_connect(reply, instrument=self._name)
+        self.meetings += 1
 
     def _tcp_link(self, greeting: Greeting) -> Link:
         return TcpLink(

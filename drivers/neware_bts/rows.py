@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from labctl.drivers.base import Capabilities
 from labctl.drivers.neware_bts import columns
 from labctl.drivers.neware_bts.messages import Address, Reply
 from labctl.drivers.neware_bts.xmltree import Element
@@ -23,6 +24,12 @@ from labctl.model import FloatColumn, IntColumn
 
 MAX_ROWS = 1000
 """The most that one download brings."""
+
+BEYOND = 0.5
+"""By what share more than its name plate says a channel may show."""
+
+ANEW_S = 1.0
+"""A step that begins anew in the same cycle, after a ``goto``, has a reading before this time."""
 
 _ATTRIBUTES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ("seqid", re.compile(rb"[0-9]{1,18}")),
@@ -88,7 +95,8 @@ def read_download(
 
     Raises:
         InstrumentError: of another channel or place than asked, more than asked, fewer than
-            announced, out of order, or with a value that is not a finite number.
+            announced, not numbered one after the other from ``start`` on, with a time that goes
+            back within a step, or with a value that is not a finite number. See docs/wire.md.
     """
     reply = Reply(data, "download", instrument)
     body, frame = _cut(data)
@@ -222,10 +230,12 @@ def _check(reply: Reply, rows: Rows, start: int, count: int) -> None:
         raise reply.refused(f"brings {len(rows)} readings where {count} were asked for")
     if len(rows) == 0:
         return
-    if rows.seqid[0] < start:
-        raise reply.refused(f"begins with reading {rows.seqid[0]}, before {start}")
-    if np.any(np.diff(rows.seqid) <= 0):
-        place = int(np.argmax(np.diff(rows.seqid) <= 0))
+    if rows.seqid[0] != start:
+        side = "before" if rows.seqid[0] < start else "after"
+        raise reply.refused(f"begins with reading {rows.seqid[0]}, {side} {start}")
+    steps = np.diff(rows.seqid)
+    if np.any(steps != 1):
+        place = int(np.argmax(steps != 1))
         raise reply.refused(
             f"reading {rows.seqid[place + 1]} comes after reading {rows.seqid[place]}"
         )
@@ -237,3 +247,47 @@ def _check(reply: Reply, rows: Rows, start: int, count: int) -> None:
     if np.any(rows.step_time_s < 0):
         place = int(np.argmax(rows.step_time_s < 0))
         raise reply.refused(f"the step time of reading {rows.seqid[place]} is below 0")
+    back = np.diff(rows.step_time_s) < 0
+    if back.any():
+        back &= (np.diff(rows.stepid) == 0) & (np.diff(rows.cycleid) == 0)
+        back &= rows.step_time_s[1:] > ANEW_S
+        if back.any():
+            place = int(np.argmax(back))
+            raise reply.refused(
+                f"the step time of reading {rows.seqid[place + 1]} is before that of the reading "
+                "before it, in the same step"
+            )
+
+
+def check_ranges(reply: Reply, rows: Rows, capabilities: Capabilities) -> None:
+    """See that a channel can have measured the values.
+
+    Raises:
+        InstrumentError: one of them is far beyond what its name plate says.
+    """
+    if len(rows) == 0:
+        return
+    for name, low, high in (
+        ("voltage_V", *measurable_V(capabilities)),
+        ("current_A", -measurable_A(capabilities), measurable_A(capabilities)),
+    ):
+        column: FloatColumn = getattr(rows, name)
+        if column.min() < low or column.max() > high:
+            place = int(np.argmax((column < low) | (column > high)))
+            raise reply.refused(
+                f"{name} of reading {rows.seqid[place]} is {column[place]:g}, and the channel "
+                f"measures {low:g} to {high:g}"
+            )
+
+
+def measurable_V(capabilities: Capabilities) -> tuple[float, float]:
+    """Half a window beyond the window of the name plate: an open lead shows that much."""
+    low_V, high_V = capabilities.voltage_min_V, capabilities.voltage_max_V
+    beyond_V = BEYOND * (high_V - low_V)
+    return low_V - beyond_V, high_V + beyond_V
+
+
+def measurable_A(capabilities: Capabilities) -> float:
+    """Half as much again as the largest full scale."""
+    largest_A = max(current.full_scale_A for current in capabilities.current_ranges)
+    return (1 + BEYOND) * largest_A

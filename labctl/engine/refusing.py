@@ -40,7 +40,7 @@ def refusals_of_host(
             case Signal(output=output) if output and output not in capabilities.outputs:
                 has = ", ".join(sorted(capabilities.outputs)) or "none"
                 refusals.append(f"{at} pulses output {output!r}; the instrument has {has}")
-            case control if source and charges(control):
+            case control if charges(control):
                 if capabilities.failsafe is Failsafe.NONE:
                     refusals.append(
                         f"{at} charges, and nothing would switch the instrument off if this "

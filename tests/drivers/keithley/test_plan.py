@@ -136,6 +136,11 @@ def test_the_faster_the_cell_the_more_often_it_is_looked_at() -> None:
     assert period_s(task(Rest(), after(60.0), every_s=1e-3), config(nplc=0.1)) < 0.01
 
 
+def test_a_short_pulse_is_looked_at_often_enough_to_end_in_time() -> None:
+    pulse = task(ConstantCurrent(ONE_C_A), rises_to(4.1), after(60.0))
+    assert 2 * period_s(pulse, config()) <= 0.003 * 60.0
+
+
 @pytest.mark.parametrize("rate", [1e-5, 1e-4, 1e-3, 5e-3])
 def test_a_sweep_has_a_whole_number_of_looks_a_stair(rate: float) -> None:
     work = task(VoltageSweep(3.0, 4.0, rate, 1e-3), rises_to(4.0))

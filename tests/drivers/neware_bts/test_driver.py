@@ -7,7 +7,6 @@ import pytest
 from bts_words import (
     ARMED,
     DEVINFO_ASKED,
-    LIMITS,
     LOGIN,
     NO_ANSWER,
     PROGRAM,
@@ -27,7 +26,6 @@ from bts_words import (
 
 from labctl.drivers.base import ChannelState, Failsafe
 from labctl.drivers.neware_bts.stepfile import read_step_file
-from labctl.drivers.neware_bts.translate import protection_of
 from labctl.errors import InstrumentError, LinkError, PlanError
 from labctl.program import (
     Limits,
@@ -57,7 +55,7 @@ async def test_a_channel_that_never_ran_a_test_shows_none(tmp_path: Path) -> Non
 
 
 async def test_a_channel_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+    bench = Bench(tmp_path, LOGIN[LOGIN.index(DEVINFO_ASKED) :])
     with pytest.raises(InstrumentError, match="no channel '21-1-9'; there are 21-1-1, 21-1-2"):
         await bench.driver.status("21-1-9")
 
@@ -72,7 +70,9 @@ async def test_arming_leaves_a_step_file_and_reads_the_limits_from_it(tmp_path: 
     file = read_step_file((tmp_path / "run-1.xml").read_bytes())
     assert file.remark == "run-1"
     assert file.date == "20270115090000"
-    assert file.protection == protection_of(LIMITS)
+    assert (file.protection.voltage_lower_V, file.protection.voltage_upper_V) == (1.0, 4.4)
+    assert (file.protection.current_lower_A, file.protection.current_upper_A) == (-0.011, 0.011)
+    assert file.protection.capacity_upper_Ah == 4e-4
     assert len(file.steps) == 5
     assert armed.limits.voltage_max_V == 4.4
     assert armed.limits.voltage_min_V == 1.0
@@ -326,7 +326,8 @@ async def test_an_unavailable_channel_has_no_readings_for_now(tmp_path: Path) ->
             "type 'rest' in step 4 of its file, which is no step",
         ),
         (
-            status("working") + download(1, 144, ROW_2.replace('"cc"', '"dc"')),
+            status("working")
+            + download(1, 144, ROW_2.replace('"cc"', '"dc"').replace('seqid="2"', 'seqid="1"')),
             "type 'dc' in step 2 of its file, which is ConstantCurrent",
         ),
         (
