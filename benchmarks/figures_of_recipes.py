@@ -29,7 +29,8 @@ SLOW = 0.2
 STEP_MAH_G = 34.0
 SPECTRA = 5
 SLOWEST_SWEEP_V_PER_S = 1e-4
-FREQUENCIES_HZ = np.logspace(5, -2, 71)
+SAME_RATE = 0.1
+HIGHEST_HZ = 1e5
 
 Figures = dict[str, float]
 """By name; units end the names."""
@@ -39,7 +40,7 @@ Figures = dict[str, float]
 class Job:
     """A shipped recipe with values for its parameters, which the truth knows too.
 
-    rates: of a ladder, in C. rate_C, pulse_s, pause_s: of a titration.
+    rates: of a ladder, in C. rate_C, pulse_s, pause_s: of a titration. lowest_Hz: of a spectrum.
     """
 
     recipe: str
@@ -48,6 +49,7 @@ class Job:
     rate_C: float = SLOW
     pulse_s: float = 60.0
     pause_s: float = 600.0
+    lowest_Hz: float = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +89,10 @@ def voltammetry() -> Job:
     return Job("cyclic-voltammetry", {"rates": "[0.15 mV/s]"})
 
 
-def impedance() -> Job:
-    """As shipped."""
-    return Job("impedance")
+def impedance(to: str = "") -> Job:
+    """As shipped, or down to a higher frequency, such as ``1 Hz``."""
+    lowest_Hz = float(to.removesuffix(" Hz")) if to else 1e-2
+    return Job("impedance", {"bottom": to} if to else {}, lowest_Hz=lowest_Hz)
 
 
 # Of the archive
@@ -152,8 +155,9 @@ def _voltammetry_of(archive: Archive, run: str, job: Job) -> Figures:
     del job
     steps = archive.steps(run)
     swept = sorted(set(steps["step"][steps["technique"] == "voltage_sweep"]))
-    columns = ["visit", "test_time_s", "voltage_V", "current_A"]
-    return _of_sweeps(archive.samples(run, columns=columns, steps=swept))
+    columns = ["step", "visit", "test_time_s", "voltage_V", "current_A"]
+    samples = archive.samples(run, columns=columns)
+    return _of_sweeps(samples[samples["step"].isin(swept)])
 
 
 def _of_sweeps(samples: pd.DataFrame) -> Figures:
@@ -286,7 +290,13 @@ class Bare:
 
 def true_figures(job: Job, wrong: Wrong = RIGHT) -> Figures:
     """What ``job`` makes of the cell itself, where the source is wrong by so much."""
-    return _TRUTHS[job.recipe](Bare(wrong), job)
+    known = repr((job, wrong))
+    if known not in _FOUND:
+        _FOUND[known] = _TRUTHS[job.recipe](Bare(wrong), job)
+    return _FOUND[known]
+
+
+_FOUND: dict[str, Figures] = {}
 
 
 def _true_capacity(bare: Bare, job: Job) -> Figures:
@@ -328,7 +338,8 @@ def _true_voltammetry(bare: Bare, job: Job) -> Figures:
 
 
 def _true_impedance(bare: Bare, job: Job) -> Figures:
-    del job
+    decades = HIGHEST_HZ / job.lowest_Hz
+    frequencies_Hz = np.geomspace(HIGHEST_HZ, job.lowest_Hz, round(10 * math.log10(decades)) + 1)
     bare.rest(600.0)
     bare.cycle(SLOW)
     bare.flow(SLOW)
@@ -337,7 +348,7 @@ def _true_impedance(bare: Bare, job: Job) -> Figures:
         if place:
             bare.flow(-SLOW, most_Ah=STEP_MAH_G * MASS_G * 1e-3)
         bare.rest(3600.0)
-        spectra.append((FREQUENCIES_HZ, bare.cell.impedance(FREQUENCIES_HZ)))
+        spectra.append((frequencies_Hz, bare.cell.impedance(frequencies_Hz)))
     return _of_spectra(spectra)
 
 

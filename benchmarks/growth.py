@@ -7,7 +7,7 @@ of steps and cycles between them (a cycle every 200 readings), run after run of 
 each from a journal of its own. When it holds so many millions, the last of these runs say what a
 reading costs (everything, per reading) and what a cycle costs (keeping its end, reckoning it,
 judging it), in time of the archive's thread. Then 20 runs are asked for their last cycle and their
-last hour, each for the first time since the file was opened.
+last hour, as pandas, by ``labctl.open``.
 
 A hundred million readings take some 11 GB of disk and a quarter of an hour.
 """
@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from archive import BATCH, GROUP, PER_CYCLE, created, ends, postgresql_of_our_own, readings
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
+import labctl
 from labctl.archive import ingest as ingest_module
 from labctl.archive.database import open_engine, upgrade
 from labctl.archive.ingest import Ingest
@@ -33,17 +34,6 @@ from labctl.stream.batches import encode_events, encode_samples
 
 RUN_READINGS = 1_000_000
 LAST_RUNS = 3
-
-LAST_CYCLE = """
-SELECT * FROM samples_named
-WHERE run_id = :run AND cycle = (SELECT max(cycle) FROM cycles_named WHERE run_id = :run)
-"""
-LAST_HOUR = """
-SELECT * FROM samples_named
-WHERE run_id = :run AND unix_time_s > :since AND cycle >= (
-    SELECT min(cycle) FROM cycles_named WHERE run_id = :run AND end_unix_time_s > :since
-)
-"""
 
 
 class Cost(NamedTuple):
@@ -101,19 +91,20 @@ def fill(engine: Engine, number: int, watch: Stopwatch) -> Cost:
     return Cost(whole_s, watch.spent_s - before_s)
 
 
-def slowest_s(engine: Engine, question: str, runs: list[str]) -> tuple[float, int]:
-    """The slowest answer of all these runs, and how many rows it had."""
-    slowest, rows = 0.0, 0
-    with engine.connect() as connection:
+def asked(url: str, runs: list[str]) -> tuple[tuple[float, int], tuple[float, int]]:
+    """The slowest answers about the last cycle and the last hour of all these runs, in s, and how
+    many rows they had."""
+    cycle, hour = (0.0, 0), (0.0, 0)
+    with labctl.open(url) as archive:
+        archive.samples(runs[0], cycle=1)  # pandas is imported by now
         for run in runs:
-            end = connection.execute(
-                text("SELECT max(end_unix_time_s) FROM cycles_named WHERE run_id = :run"),
-                {"run": run},
-            ).scalar_one()
             begun_s = time.perf_counter()
-            found = connection.execute(text(question), {"run": run, "since": end - 3600.0}).all()
-            slowest, rows = max(slowest, time.perf_counter() - begun_s), len(found)
-    return slowest, rows
+            rows = len(archive.samples(run, cycle=-1))
+            cycle = max(cycle, (time.perf_counter() - begun_s, rows))
+            begun_s = time.perf_counter()
+            rows = len(archive.samples(run, last_s=3600.0))
+            hour = max(hour, (time.perf_counter() - begun_s, rows))
+    return cycle, hour
 
 
 def main() -> None:
@@ -145,8 +136,7 @@ def main() -> None:
             first = first or cost
             engine.dispose()
             runs = [f"run-{number}" for number in range(max(0, len(costs) - 20), len(costs))]
-            cycle_s, cycle_rows = slowest_s(engine, LAST_CYCLE, runs)
-            hour_s, hour_rows = slowest_s(engine, LAST_HOUR, runs)
+            (cycle_s, cycle_rows), (hour_s, hour_rows) = asked(url, runs)
             each, cycles = RUN_READINGS, RUN_READINGS / PER_CYCLE
             print(
                 f"  {millions:8d}   {1e6 * cost.whole_s / each:6.2f} = "

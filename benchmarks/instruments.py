@@ -4,7 +4,7 @@ Printed are the figures of each recipe as the archive has them, beside the truth
 what the instrument may be wrong by, and which instrument refuses which recipe when it is planned.
 Then how far the cell's own voltage, not the readings, went beyond its limits in steps at 50C.
 
-    .venv/bin/python benchmarks/instruments.py [--only capacity,ladder] [--on neware,2450] [--jobs 2]
+    .venv/bin/python benchmarks/instruments.py [--only capacity,cv] [--on neware,2450] [--quick]
 
 What an instrument may be wrong by follows from its accuracy: of what it measures, and, because a
 capacity also hangs on where a charge really ends and at which current, of what it puts out; for
@@ -57,7 +57,8 @@ class Accuracy:
 
     set_current: of a current that is held. voltage_change_V: of the difference of two readings of a
     voltage, where an offset falls out: resolution and noise. interval_s: the longest between two
-    readings of which the host makes a charge, with a straight line between them.
+    readings of which the host makes a charge, with a straight line between them. late_s: how long a
+    current may flow on, unmeasured, after an end by time that the host sees.
     """
 
     source: str
@@ -70,6 +71,7 @@ class Accuracy:
     ranges_A: tuple[float, ...]
     impedance: float = 0.0
     interval_s: float = 0.0
+    late_s: float = 0.0
 
     def voltage_V(self, at_V: float) -> float:
         """How far a voltage may be off."""
@@ -105,6 +107,7 @@ KEITHLEY = Accuracy(
     voltage_change_V=5e-5,
     ranges_A=(1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
     interval_s=2.0,
+    late_s=0.16,
 )
 PALMSENS = Accuracy(
     source="chosen: 0.05 % + 0.5 mV, 0.13 % + 0.01 % of range, impedance 1 %",
@@ -204,11 +207,13 @@ def tolerance(job: Job, name: str, value: float, accuracy: Accuracy) -> float:
     first_A = ONE_C_A * (job.rates[0] if job.rates else job.rate_C)
     if name.startswith("efficiency"):
         lasts_s = 3600.0 * 170.0 / 100.0 / job.rate_C
-        ends = 0.25 * accuracy.interval_s / lasts_s
+        ends = 0.5 * accuracy.interval_s / lasts_s
         return 100 * (2 * accuracy.zero(first_A) + ends)
     measured = accuracy.current(first_A)
     if " / " in name:
         measured += accuracy.current(ONE_C_A * float(name.partition("C")[0]))
+    if job.recipe == "gitt":
+        measured += accuracy.late_s / job.pulse_s
     put_out = sum(
         abs(true_figures(job, wrong).get(name, value) - value) for wrong in _wrongs(accuracy)
     )

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import math
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,7 @@ from labctl.simulators.neware_bts.config import RackConfig
 from labctl.simulators.neware_bts.rack import Rack, serve_rack
 from labctl.simulators.palmsens.config import PotentiostatConfig
 from labctl.simulators.palmsens.server import SimulatedPotentiostat, serve_potentiostat
+from labctl.wire.timelink import SteppedClock
 
 EPOCH_UNIX_S = 1_767_603_600.0
 MASS_G = 2e-3
@@ -246,8 +248,12 @@ class RackStand:
         await self.rack.power_cut()
 
     async def become_another(self) -> None:
+        """Another rack with the same name, on which a test of the same number runs."""
         config = _rack_config(self.speed, self.rack.port, "", seed=99)
-        self.other = await self.stack.enter_async_context(serve_rack(config))
+        cells = {"1-1": lambda: build_cell(SPEC)}
+        self.other = await self.stack.enter_async_context(serve_rack(config, cells=cells))
+        file = await asyncio.to_thread(_newest, self.folder)
+        await asyncio.to_thread(self.other.bench.channels[1, 1].start, file, "another-00001")
 
     async def become_itself(self) -> None:
         if self.other is not None:
@@ -325,6 +331,11 @@ async def _rack(folder: Path, speed: str, seen: Seen) -> AsyncIterator[Stand]:
     async with contextlib.AsyncExitStack() as stack:
         rack = await stack.enter_async_context(serve_rack(config, cells={"1-1": cell}))
         yield RackStand(rack, folder, speed, seen, stack)
+
+
+def _newest(folder: Path) -> bytes:
+    """The step file that was written last."""
+    return max(folder.glob("*.xml"), key=lambda path: path.stat().st_mtime_ns).read_bytes()
 
 
 def _rack_config(speed: str, port: int, state_dir: str, *, seed: int) -> RackConfig:
@@ -481,9 +492,7 @@ async def laboratory(
             encoding="utf-8",
         )
         (folder / "locks").mkdir(exist_ok=True)
-        engine = open_engine(f"sqlite:///{folder / 'archive.db'}")
-        await asyncio.to_thread(upgrade, engine)
-        engine.dispose()
+        await asyncio.to_thread(_new_archive, f"sqlite:///{folder / 'archive.db'}")
         async with open_node(load_settings(folder / "labctl.toml")) as node:
             working = asyncio.create_task(node.work(), name="node")
             try:
@@ -491,6 +500,20 @@ async def laboratory(
             finally:
                 working.cancel()
                 await asyncio.gather(working, return_exceptions=True)
+                clock = node.instruments[INSTRUMENT].clock
+                if isinstance(clock, SteppedClock):
+                    await clock.close()
+
+
+_ONE_SCHEMA_AT_A_TIME = threading.Lock()
+
+
+def _new_archive(url: str) -> None:
+    """Make the tables; what makes them cannot make two sets at a time."""
+    engine = open_engine(url)
+    with _ONE_SCHEMA_AT_A_TIME:
+        upgrade(engine)
+    engine.dispose()
 
 
 def registered() -> Cell:
@@ -505,15 +528,17 @@ def registered() -> Cell:
     )
 
 
-async def until(condition: Callable[[], bool], *, at_most_s: float = 600.0) -> None:
+async def until(
+    condition: Callable[[], bool], *, at_most_s: float = 3600.0, every_s: float = 0.02
+) -> None:
     """Return when a condition holds, in real time.
 
     Raises:
         TimeoutError: it does not.
     """
     async with asyncio.timeout(at_most_s):
-        while not condition():
-            await asyncio.sleep(0.005)
+        while not condition():  # noqa: ASYNC110 - what is waited for is in many places
+            await asyncio.sleep(every_s)
 
 
 def _toml(value: str | float) -> str:

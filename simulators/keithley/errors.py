@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +26,7 @@ TEXTS: Final = {
     -213: "Init ignored",
     -221: "Settings conflict",
     -222: "Parameter data out of range",
+    -223: "Too much data",
     -224: "Illegal parameter value",
     -230: "Data corrupt or stale",
     -350: "Queue overflow",
@@ -71,8 +73,11 @@ class EventLog:
 
     def __init__(self) -> None:
         self._entries: deque[Entry] = deque()
+        self.heard: Callable[[int, int], None] = lambda _code, _kind: None
+        """Is told the number and the kind of every event."""
 
     def add(self, code: int, unix_time_s: float, *, kind: int = ERROR, detail: str = "") -> None:
+        self.heard(code, kind)
         if len(self._entries) >= CAPACITY:
             self._entries.pop()
             code, detail, kind = -350, "", ERROR

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from labctl.simulators.cells.interface import SimulatedCell
 from labctl.simulators.faults import FaultBoard
@@ -19,6 +19,7 @@ from labctl.simulators.keithley.electronics import OVERFLOW, Electronics
 from labctl.simulators.keithley.errors import INFORMATION, EventLog, ScpiError
 from labctl.simulators.keithley.models import OVERRANGE, Model, range_for
 from labctl.simulators.keithley.output import Output, SourceSettings, default_source
+from labctl.simulators.keithley.status import Status
 from labctl.simulators.keithley.trigger import TriggerModel
 
 CONVERSION_S: Final = 2e-4
@@ -32,6 +33,10 @@ SOURCE_READ_BACK: Final = 0x2
 SOURCE_PROTECTED: Final = 0x1
 LIMIT_SHARE: Final = 1e-3
 """A limit must be above this share of a fixed range that measures it."""
+
+Setup = tuple[dict[str, Any], tuple[str, dict[str, SourceSettings], float]]
+"""What ``*SAV`` keeps: settings by their names, and function, sources and protection of the source.
+"""
 
 UNIT_WORDS: Final = {"VOLT": "VOLT", "CURR": "AMP", "RES": "OHM"}
 
@@ -60,6 +65,16 @@ class Line:
     kind: str = "DIG"
     direction: str = "IN"
     high: bool = False
+
+
+@dataclass(slots=True)
+class Display:
+    """What is set for the screen; nothing of it can be read but the settings."""
+
+    light: str = "ON50"
+    reading_format: str = "PREF"
+    texts: dict[int, str] = field(default_factory=dict)
+    digits: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +108,10 @@ class Smu:
         self.cell = cell
         self.faults = faults
         self.log = EventLog()
+        self.status = Status()
+        self.log.heard = self.status.heard
+        self.display = Display()
+        self.setups: dict[int, Setup] = {}
         self.line_Hz = line_Hz
         self.now_s = now_s
         self.switched = 0
@@ -107,6 +126,20 @@ class Smu:
         self.output = Output(model, electronics, cell, self.current_limit_range_A)
         self.trigger = TriggerModel()
         self.reset()
+        self._come_up(off_state)
+
+    def power_cycle(self, off_state: str) -> None:
+        """Switched off and on: as at the very start, and its relays open whatever else is wrong."""
+        self.log.clear()
+        self.status = Status()
+        self.log.heard = self.status.heard
+        self.display = Display()
+        self.abort()
+        self.output.on = False
+        self.reset()
+        self._come_up(off_state)
+
+    def _come_up(self, off_state: str) -> None:
         for source in self.output.sources.values():
             source.off_state = off_state
         self.output.settle()
@@ -131,6 +164,7 @@ class Smu:
         self.active_buffer = DEFAULT_BUFFERS[0]
         self.lists: dict[str, list[tuple[str, SourceSettings]]] = {}
         self.list_at: dict[str, int] = {}
+        self.listed: dict[str, list[float]] = {}
         self.lines = {number: Line() for number in range(1, 7)}
         self.output.function = "VOLT"
         self.output.sources = {name: default_source(self.model, name) for name in ("VOLT", "CURR")}

@@ -35,13 +35,15 @@ from labctl.simulators.keithley.persist import VERSION, Kept, StateFile
 from labctl.simulators.keithley.sense_commands import SENSE
 from labctl.simulators.keithley.source_commands import SOURCE
 from labctl.simulators.keithley.source_lists import LISTS
+from labctl.simulators.keithley.status_commands import STATUS
 from labctl.simulators.keithley.system_commands import SYSTEM
 from labctl.simulators.keithley.trigger_commands import TRIGGER
+from labctl.simulators.server import Socket, follow_faults
 from labctl.simulators.timeport import serve_time
 
 logger = logging.getLogger(__name__)
 
-TABLE: Final[Table] = {**SYSTEM, **SOURCE, **SENSE, **DATA, **LISTS, **TRIGGER}
+TABLE: Final[Table] = {**SYSTEM, **STATUS, **SOURCE, **SENSE, **DATA, **LISTS, **TRIGGER}
 
 FAULTS_FILE: Final = "faults.json"
 LONGEST_LINE: Final = 65_536
@@ -69,6 +71,32 @@ class SimulatedSmu:
         self._busy = asyncio.Lock()
         self._client = asyncio.Lock()
         self._kept_at = (-1, 0.0)
+        self._socket = Socket(
+            self.converse, host=config.host, port=config.port, limit_bytes=LONGEST_LINE
+        )
+
+    async def plug(self) -> None:
+        """Listen, at the same port as before.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        await self._socket.plug()
+        self.port = self._socket.port
+
+    async def unplug(self) -> None:
+        """Pull its network cable: it works on, and nobody can connect until :meth:`plug`."""
+        await self._socket.unplug()
+
+    async def power_cut(self) -> None:
+        """Switch it off and on: settings and readings are gone, and the output is open."""
+        plugged = self._socket.plugged
+        await self._socket.unplug()
+        self.catch_up()
+        self.smu.power_cycle(self._config.off_state)
+        self._interpreter = Interpreter(self.smu, TABLE)
+        if plugged:
+            await self._socket.plug()
 
     @property
     def faults(self) -> FaultBoard:
@@ -219,25 +247,17 @@ async def serve_smu(
 
 @contextlib.asynccontextmanager
 async def _serving(served: SimulatedSmu, config: SmuConfig) -> AsyncIterator[None]:
-    tasks: set[asyncio.Task[None]] = set()
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(served.converse(reader, writer))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    server = await asyncio.start_server(connected, config.host, config.port, limit=LONGEST_LINE)
-    served.port = int(server.sockets[0].getsockname()[1])
+    await served.plug()
+    tasks = [asyncio.create_task(follow_faults(served.faults, served), name="faults")]
     if not config.is_virtual:
-        tasks.add(asyncio.create_task(served.tick(), name="tick"))
+        tasks.append(asyncio.create_task(served.tick(), name="tick"))
     try:
         yield
     finally:
-        server.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await server.wait_closed()
+        await served.unplug()
 
 
 def _built(config: SmuConfig, clock: Clock, state: StateFile, cell: SimulatedCell | None) -> Smu:

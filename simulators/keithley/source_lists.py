@@ -11,18 +11,22 @@ from collections.abc import Iterator
 from typing import Final
 
 from labctl.simulators.keithley.buffers import DEFAULT_BUFFERS
-from labctl.simulators.keithley.commands import Command, Table
+from labctl.simulators.keithley.commands import Command, Table, number
 from labctl.simulators.keithley.errors import ScpiError
 from labctl.simulators.keithley.instrument import Smu
 from labctl.simulators.keithley.models import OVERRANGE
 from labctl.simulators.keithley.output import SourceSettings
-from labctl.simulators.keithley.scpi import Arguments, Found
+from labctl.simulators.keithley.scpi import Arguments, Found, parse_unit
 from labctl.simulators.keithley.trigger import Block, Jump
 
 MOST_POINTS: Final = 1_000_000
 LONGEST_DELAY_S: Final = 10_000.0
 SWEEP_LIST: Final = "SweepList"
 LOWEST_LOG: Final = 1e-12
+MOST_LEVELS: Final = 100
+"""How many levels one command takes."""
+MOST_LISTED: Final = 2500
+"""How many levels a list holds."""
 
 Running = Iterator[float | Jump]
 
@@ -115,6 +119,52 @@ def _logarithmic(smu: Smu, found: Found, arguments: Arguments) -> None:
     _sweep(smu, found, [start * ratio**k for k in range(points)], arguments)
 
 
+def _levels(smu: Smu, found: Found, arguments: Arguments) -> list[float]:
+    bound = smu.output.ranges(found.function)[-1] * OVERRANGE
+    levels = [arguments.number(-bound, bound)]
+    while len(arguments):
+        levels.append(arguments.number(-bound, bound))
+    if len(levels) > MOST_LEVELS:
+        raise ScpiError(-223, f"{len(levels)} levels")
+    return levels
+
+
+def _set_listed(smu: Smu, found: Found, arguments: Arguments) -> None:
+    smu.refuse_while_running()
+    smu.listed[found.function] = _levels(smu, found, arguments)
+
+
+def _append_listed(smu: Smu, found: Found, arguments: Arguments) -> None:
+    smu.refuse_while_running()
+    levels = smu.listed.get(found.function, []) + _levels(smu, found, arguments)
+    if len(levels) > MOST_LISTED:
+        raise ScpiError(-223, f"{len(levels)} levels")
+    smu.listed[found.function] = levels
+
+
+def _get_listed(smu: Smu, found: Found, _: Arguments) -> str:
+    return ",".join(number(smu, level) for level in smu.listed.get(found.function, []))
+
+
+def _count_listed(smu: Smu, found: Found, _: Arguments) -> str:
+    return str(len(smu.listed.get(found.function, [])))
+
+
+def _listed_sweep(smu: Smu, found: Found, arguments: Arguments) -> None:
+    """``<startIndex>[,<delay>[,<count>[,<failAbort>[,"<bufferName>"]]]]``."""
+    smu.refuse_while_running()
+    levels = smu.listed.get(found.function, [])
+    first = arguments.integer(1, MOST_LISTED) if len(arguments) else 1
+    if first > len(levels):
+        raise ScpiError(2790, f"the list has {len(levels)} levels")
+    delay_s = arguments.number(-1.0, LONGEST_DELAY_S) if len(arguments) else -1.0
+    count = arguments.integer(1, 268_435_455) if len(arguments) else 1
+    fail_abort = arguments.boolean() if len(arguments) else True
+    buffer = arguments.text() if len(arguments) else DEFAULT_BUFFERS[0]
+    words = f'{delay_s},{count},BEST,{int(fail_abort)},OFF,"{buffer}"'
+    _sweep(smu, found, levels[first - 1 :], Arguments(parse_unit(f"LIST {words}").parameters))
+
+
 def _bounds(smu: Smu, found: Found, arguments: Arguments) -> tuple[float, float]:
     smu.refuse_while_running()
     bound = smu.output.ranges(found.function)[-1] * OVERRANGE
@@ -204,6 +254,10 @@ LISTS: Final[Table] = {
     ":SOURce[1]:CONFiguration:LIST:STORe": Command(_store),
     ":SOURce[1]:CONFiguration:LIST:RECall": Command(_recall),
     ":SOURce[1]:CONFiguration:LIST:SIZE": Command(get=_size),
+    ":SOURce[1]:LIST:<SFUNC>": Command(_set_listed, _get_listed),
+    ":SOURce[1]:LIST:<SFUNC>:APPend": Command(_append_listed),
+    ":SOURce[1]:LIST:<SFUNC>:POINts": Command(get=_count_listed),
+    ":SOURce[1]:SWEep:<SFUNC>:LIST": Command(_listed_sweep),
     ":SOURce[1]:SWEep:<SFUNC>:LINear": Command(_linear),
     ":SOURce[1]:SWEep:<SFUNC>:LINear:STEP": Command(_linear_step),
     ":SOURce[1]:SWEep:<SFUNC>:LOG": Command(_logarithmic),

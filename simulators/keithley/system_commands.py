@@ -1,4 +1,4 @@
-"""Common commands, SYSTem, STATus and DIGital.
+"""Common commands, SYSTem and DIGital.
 
 Source: reference manual 2461-901-01, ch. 6 and app. B.
 """
@@ -37,10 +37,6 @@ def _reset(smu: Smu, _: Found, __: Arguments) -> None:
     smu.reset()
 
 
-def _clear(smu: Smu, _: Found, __: Arguments) -> None:
-    smu.log.clear()
-
-
 def _trigger(smu: Smu, _: Found, __: Arguments) -> None:
     smu.trigger.happened("COMM")
 
@@ -58,22 +54,17 @@ def _wait(smu: Smu, _: Found, __: Arguments) -> Passing:
     return (yield from _until_idle(smu))
 
 
+def _completion(smu: Smu, _: Found, __: Arguments) -> None:
+    smu.status.awaits_completion = True
+
+
 def _is_complete(smu: Smu, _: Found, __: Arguments) -> Passing:
     yield from _until_idle(smu)
     return "1"
 
 
-def _set_nothing(_: Smu, __: Found, arguments: Arguments) -> None:
-    if len(arguments):
-        arguments.integer(0, 65_535)
-
-
 def _zero(_: Smu, __: Found, ___: Arguments) -> str:
     return "0"
-
-
-def _status_byte(smu: Smu, _: Found, __: Arguments) -> str:
-    return str(4 * bool(smu.log.count(ERROR)))
 
 
 def _next_error(smu: Smu, _: Found, __: Arguments) -> str:
@@ -158,27 +149,19 @@ SYSTEM: Final[Table] = {
     "*IDN": Command(get=_identity),
     "*LANG": Command(_set_language, _language),
     "*RST": Command(_reset),
-    "*CLS": Command(_clear),
     "*TRG": Command(_trigger),
     "*WAI": Command(_wait),
-    "*OPC": Command(_wait, _is_complete),
-    "*ESE": Command(_set_nothing, _zero),
-    "*ESR": Command(get=_zero),
-    "*SRE": Command(_set_nothing, _zero),
-    "*STB": Command(get=_status_byte),
+    "*OPC": Command(_completion, _is_complete),
     "*TST": Command(get=_zero),
     ":SYSTem:ERRor[:NEXT]": Command(get=_next_error),
     ":SYSTem:ERRor:CODE[:NEXT]": Command(get=_next_code),
     ":SYSTem:ERRor:COUNt": Command(get=_count_errors),
     ":SYSTem:EVENtlog:NEXT": Command(get=_next_event),
     ":SYSTem:EVENtlog:COUNt": Command(get=_count_events),
-    ":SYSTem:CLEar": Command(_clear),
     ":SYSTem:LFRequency": Command(get=_line_frequency),
     ":SYSTem:VERSion": Command(get=_version),
     ":SYSTem:TIME": Command(get=_time),
     ":SYSTem:BEEPer[:IMMediate]": Command(_beep),
-    ":STATus:CLEar": Command(_clear),
-    ":STATus:PRESet": Command(_set_nothing),
     ":DIGital:LINE<n>:MODE": Command(_set_line_mode, _get_line_mode),
     ":DIGital:LINE<n>:STATe": Command(_set_line, _get_line),
 }

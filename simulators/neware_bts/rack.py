@@ -41,7 +41,7 @@ from labctl.simulators.neware_bts.wire import (
     WireError,
     parse_request,
 )
-from labctl.simulators.server import After, Answer, serve_frames
+from labctl.simulators.server import After, Answer, Socket, follow_faults, serve_frames
 
 __all__ = [
     "CellInChannel",
@@ -75,6 +75,7 @@ class Rack:
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="rack")
         self._reading_ahead: set[Channel] = set()
         self._closed = False
+        self._socket: Socket | None = None
 
     @property
     def faults(self) -> FaultBoard:
@@ -144,6 +145,54 @@ class Rack:
         if delay_s > 0:
             await self._clock.sleep(delay_s)
 
+    async def unplug(self) -> None:
+        """Pull its network cable: the channels work on, and nobody can connect until :meth:`plug`.
+
+        In virtual time they stand still, as nobody reads.
+        """
+        if self._socket is not None:
+            await self._socket.unplug()
+
+    async def plug(self) -> None:
+        """Put the cable back.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        if self._socket is not None:
+            await self._socket.plug()
+
+    async def power_cut(self) -> None:
+        """Switch it off and on: tests that ran are stopped where they were, every output open.
+
+        What a real rack does then is a setting of its own; this is assumed to be the safe one.
+        """
+        plugged = self._socket is not None and self._socket.plugged
+        await self.unplug()
+        await asyncio.gather(
+            *(asyncio.to_thread(channel.stop) for channel in self.bench.channels.values())
+        )
+        if plugged:
+            await self.plug()
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Be there for clients, and obey the faults that pull a plug."""
+        async with serve_frames(
+            self.answer,
+            host=self._config.host,
+            port=self._config.port,
+            separator=SEPARATOR,
+            max_frame_bytes=MAX_REQUEST_BYTES,
+        ) as self._socket:
+            self.port = self._socket.port
+            obeying = asyncio.create_task(follow_faults(self.faults, self), name="faults")
+            try:
+                yield
+            finally:
+                obeying.cancel()
+                await asyncio.gather(obeying, return_exceptions=True)
+
     async def close(self) -> None:
         """Wait for what is being computed, and let the files go."""
         self._closed = True
@@ -177,14 +226,7 @@ async def serve_rack(
         build = partial(_bench, config, clock, state, cells or {})
         rack = Rack(config, clock, await asyncio.to_thread(build))
         try:
-            async with serve_frames(
-                rack.answer,
-                host=config.host,
-                port=config.port,
-                separator=SEPARATOR,
-                max_frame_bytes=MAX_REQUEST_BYTES,
-            ) as listening:
-                rack.port = listening.port
+            async with rack.listening():
                 yield rack
         finally:
             await rack.close()

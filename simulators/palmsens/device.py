@@ -33,6 +33,9 @@ IMPEDANCE_PHASE_RAD: Final = 2e-3
 IMPEDANCE_NOISE: Final = 5e-4
 UNDERLOAD: Final = 0.01
 """A reading below this share of full scale could be had from a smaller range."""
+OVER_LARGEST: Final = 1.05
+"""How far over what its largest range measures a range may be asked for: scripts that PSTrace makes
+for an EmStat4 HR ask for 210 mA."""
 COMPLIANCE_V: Final = 2.0
 """How far beyond its widest potential the counter electrode can be driven."""
 _WIDEST: Final = 2.5
@@ -250,7 +253,11 @@ class Potentiostat:
     def _check_range(self, kind: str, value: float) -> None:
         if kind not in {"ab", "da", "ba", "db"}:
             raise RunError(Code.NOT_RANGED)
-        most = self.widest_V if kind in {"ab", "da"} else self.model.current_max_A
+        if kind in {"ab", "da"}:
+            most = self.widest_V
+        else:
+            largest_A = self._table(kind)[-1][0] * self.model.over_range
+            most = max(largest_A * OVER_LARGEST, self.model.current_max_A)
         if abs(value) > most * (1 + 1e-6):
             raise RunError(Code.OUT_OF_BOUNDS)
 

@@ -112,8 +112,12 @@ class Instrument:
         self._partial, self._upload = b"", None
         while not self._heard.empty():
             self._heard.get_nowait()
-        if not self._powered_by_line:
-            return
+        if self._powered_by_line:
+            self.power_cut()
+
+    def power_cut(self) -> None:
+        """Everything is forgotten, and the cell is off."""
+        self._partial, self._upload = b"", None
         self._loaded, self._running, self._halted = None, None, False
         self.device.switch(on=False)
         self._woken.set()

@@ -15,7 +15,7 @@ from typing import Final
 
 from labctl.simulators.palmsens.device import Potentiostat
 from labctl.simulators.palmsens.errors import Code, RunError
-from labctl.simulators.palmsens.values import Value
+from labctl.simulators.palmsens.values import Value, single
 
 FASTEST_S: Final = 0.9999e-4
 PERIODS: Final = 3.0
@@ -24,10 +24,15 @@ LEAST_S: Final = 0.05
 PIECE_S: Final = 2.0
 """How long the cell lives before somebody may end the script."""
 """How long one frequency is measured: so many periods, and never shorter."""
+LEAST_LEG: Final = 1e-3
+"""A leg of a cyclic sweep that is shorter than this share of a step is left out: a scan that begins
+at one of its vertices has two legs."""
 MOST_TURNS: Final = 10_000_000
 
 TECHNIQUES: Final = {
     "meas_loop_lsv": 0x0000,
+    "meas_loop_dpv": 0x0001,
+    "meas_loop_swv": 0x0002,
     "meas_loop_cv": 0x0005,
     "meas_loop_ca": 0x0007,
     "meas_loop_cp": 0x000A,
@@ -80,16 +85,20 @@ def _ocp(
 def _held(
     device: Potentiostat, out: Sequence[Value], given: Sequence[float], turns: Turns
 ) -> Iterator[bool]:
-    """Chronoamperometry and chronopotentiometry."""
+    """Chronoamperometry, which gives the potential that is set, and chronopotentiometry."""
     level, interval_s, run_s = given
+    set_V = 0.0
     if device.holds_current:
         device.set_current(level)
     else:
-        device.set_potential(level)
+        set_V = device.set_potential(level)
     for _ in range(_count(interval_s, run_s)):
         turns.interval_s = interval_s
         yield from _live(device, turns.interval_s)
-        device.read_potential(out[0])
+        if device.holds_current:
+            device.read_potential(out[0])
+        else:
+            _show_set(device, out[0], set_V)
         device.read_current(out[1])
         yield True
 
@@ -112,13 +121,19 @@ def _cv(
         turns.scan = scan if scans > 1 else -1
         legs = [first, second, begin]
         here = begin
-        for place, target in enumerate(legs):
-            levels = _levels(here, target, step)[min(place, 1) :]
+        if max(abs(first - begin), abs(second - first)) < step * LEAST_LEG:
+            raise RunError(Code.NO_STEP)
+        already = 0
+        for target in legs:
+            if abs(target - here) < step * LEAST_LEG:
+                continue
+            levels = _levels(here, target, step)[already:]
+            here, already = target, 1
             for whole in _stairs(device, out, levels, step / _positive(rate), turns):
                 yield whole
-                here = float(out[0].number)
                 if turns.reverse:
                     turns.reverse = False
+                    here = float(out[0].number)
                     break
         turns.scan_over = scans > 1
 
@@ -142,9 +157,59 @@ def _stairs(
         else:
             set_V = device.set_potential(level)
             yield from _live(device, interval_s)
-            out[0].take(set_V)
-            out[0].kind, out[0].full_scale = "da", device.widest_V
+            _show_set(device, out[0], set_V)
             device.read_current(out[1])
+        yield True
+
+
+def _show_set(device: Potentiostat, into: Value, set_V: float) -> None:
+    into.take(set_V)
+    into.kind, into.full_scale = "da", device.widest_V
+
+
+def _dpv(
+    device: Potentiostat, out: Sequence[Value], given: Sequence[float], turns: Turns
+) -> Iterator[bool]:
+    """Differential pulses: the current at the end of each pulse less that just before it."""
+    begin, end, step, pulse_V, pulse_s, rate = given
+    interval_s = step / _positive(rate)
+    if _positive(pulse_s) * 2 > interval_s * (1 + 1e-9):
+        raise RunError(Code.TOO_FAST)
+    before = Value()
+    for level in _levels(begin, end, _step(device, step)):
+        turns.interval_s = interval_s
+        set_V = device.set_potential(level)
+        yield from _live(device, interval_s - pulse_s)
+        device.read_current(before)
+        device.set_potential(level + math.copysign(_positive(pulse_V), end - begin))
+        yield from _live(device, pulse_s)
+        device.read_current(out[1])
+        out[1].number = single(float(out[1].number) - float(before.number))
+        _show_set(device, out[0], set_V)
+        device.set_potential(level)
+        yield True
+
+
+def _swv(
+    device: Potentiostat, out: Sequence[Value], given: Sequence[float], turns: Turns
+) -> Iterator[bool]:
+    """Square waves: the currents at the ends of both halves, and their difference."""
+    begin, end, step, amplitude_V, frequency_Hz = given
+    half_s = 0.5 / _positive(frequency_Hz)
+    if 2 * half_s < FASTEST_S:
+        raise RunError(Code.TOO_FAST)
+    way_V = math.copysign(_positive(amplitude_V), end - begin)
+    for level in _levels(begin, end, _step(device, step)):
+        turns.interval_s = 2 * half_s
+        for half, into in ((way_V, out[2]), (-way_V, out[3])):
+            device.set_potential(level + half)
+            yield from _live(device, half_s)
+            device.read_current(into)
+        out[1].kind = out[2].kind
+        out[1].status, out[1].range_index = out[2].status | out[3].status, out[2].range_index
+        out[1].full_scale = out[2].full_scale
+        out[1].number = single(float(out[2].number) - float(out[3].number))
+        _show_set(device, out[0], level)
         yield True
 
 
@@ -185,6 +250,8 @@ LOOPS: Final[dict[str, tuple[int, Loop]]] = {
     "meas_loop_cp": (2, _held),
     "meas_loop_lsv": (2, _lsv),
     "meas_loop_lsp": (2, _lsv),
+    "meas_loop_dpv": (2, _dpv),
+    "meas_loop_swv": (4, _swv),
     "meas_loop_cv": (2, _cv),
     "meas_loop_eis": (3, _spectrum),
     "meas_loop_geis": (3, _spectrum),

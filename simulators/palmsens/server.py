@@ -26,6 +26,7 @@ from labctl.simulators.palmsens.instrument import Instrument
 from labctl.simulators.palmsens.models import MODELS
 from labctl.simulators.palmsens.persist import VERSION, Kept, StateFile
 from labctl.simulators.palmsens.port import PtyPort, TcpPort
+from labctl.simulators.server import follow_faults
 
 FAULTS_FILE: Final = "faults.json"
 KEEP_S: Final = 1.0
@@ -102,6 +103,10 @@ class SimulatedPotentiostat:
             if not self._config.link:
                 self.address = self._pty.path
 
+    def power_cut(self) -> None:
+        """Switch it off and on: its script is gone, and the cell is off."""
+        self.instrument.power_cut()
+
     def keep(self) -> None:
         """Write the cell down."""
         self.instrument.catch_up()
@@ -125,6 +130,22 @@ class SimulatedPotentiostat:
         self._replug = asyncio.get_running_loop().call_later(
             max(LEAST_UNPLUGGED_S, duration_s), self.plug
         )
+
+
+class _Plugs:
+    """What faults do to it."""
+
+    def __init__(self, served: SimulatedPotentiostat) -> None:
+        self._served = served
+
+    async def plug(self) -> None:
+        self._served.plug()
+
+    async def unplug(self) -> None:
+        self._served.unplug()
+
+    async def power_cut(self) -> None:
+        self._served.power_cut()
 
 
 @contextlib.asynccontextmanager
@@ -160,6 +181,8 @@ async def serve_potentiostat(
             tasks.append(asyncio.create_task(served.keep_on(), name="keeping"))
         try:
             await served.connect()
+            obeying = follow_faults(instrument.faults, _Plugs(served))
+            tasks.append(asyncio.create_task(obeying, name="faults"))
             yield served
         finally:
             for task in tasks:

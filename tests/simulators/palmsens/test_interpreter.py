@@ -240,7 +240,7 @@ def test_ohms_law_holds_both_ways(run_script: Any) -> None:
     held, fixed = (parse_package(line) for line in run.packages)
     assert held["ba"].value == pytest.approx(5e-4, rel=1e-3)
     assert held["ab"].value == pytest.approx(0.5, rel=1e-3)
-    assert fixed["ab"].value == pytest.approx(2.0, rel=1e-3)
+    assert fixed["da"].value == pytest.approx(2.0, rel=1e-3)
     assert fixed["ba"].value == pytest.approx(2e-3, rel=1e-3)
     assert (held["ba"].range_index, fixed["ba"].range_index) == (21, 24)
 

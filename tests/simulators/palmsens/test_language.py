@@ -99,7 +99,7 @@ def test_comments_indents_and_text_are_read_as_the_manual_has_them() -> None:
         ("pck_start\npck_start", Code.BAD_PACKAGE, 2, 1),
         ("var p\npck_add p", Code.BAD_PACKAGE, 2, 1),
         ("pck_start", Code.BAD_PACKAGE, 2, 0),
-        ("meas_loop_swv 1", Code.NOT_ON_THIS_DEVICE, 1, 1),
+        ("meas_loop_npv 1", Code.NOT_ON_THIS_DEVICE, 1, 1),
         ("array a 3i\nvar p\ncopy_var a[p] p\ncopy_var b[0i] p", Code.NOT_DECLARED, 4, 10),
         ("array a 3i\nvar p\ncopy_var a[1] p", Code.WRONG_DATATYPE, 3, 10),
         ("on_finished:\non_finished:", Code.BAD_SCOPE, 2, 1),
