@@ -2,7 +2,7 @@
 # make test    set everything up and run the tests
 # make check   types, style, layers
 # make package build wheel and sdist, and try them and the editable install outside the tree
-# make validate compare with what other programs give
+# make validate compare with what other programs give, and run those of the real instruments
 
 PYTHON ?= python3
 VENV := .venv
@@ -40,10 +40,18 @@ $(VENV)/.ready-dev: pyproject.toml constraints.txt
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo
 
-# make validate: the figures that others' programs give, each in an environment of its own
+# make validate: what others' programs give, each in an environment of its own
+# make validate-cells, validate-instruments ONLY="qcodes ..."     a part of it
 VALIDATE := .venv-validate
-validate: $(VENV)/.ready-dev $(VALIDATE)/.ready
+ONLY ?=
+.PHONY: validate-cells validate-instruments
+validate: validate-cells validate-instruments
+
+validate-cells: $(VENV)/.ready-dev $(VALIDATE)/.ready
 	@$(BIN)/python benchmarks/validate/compare_with_pybamm.py $(VALIDATE)/bin/python
+
+validate-instruments: $(VENV)/.ready-dev
+	@$(BIN)/python benchmarks/validate/instruments/run.py $(ONLY)
 
 $(VALIDATE)/.ready: benchmarks/validate/requirements.txt
 	@echo "setting up $(VALIDATE) with PyBaMM (some minutes)"

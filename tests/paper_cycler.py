@@ -303,7 +303,7 @@ class PaperCycler:
 
     async def resume(self, channel: str) -> None:
         self._say("resume")
-        self.paused = False
+        self.paused, self.stopped_at = False, None
 
     async def skip(self, started: Started, program: Program, step: int) -> None:
         self._say("skip")

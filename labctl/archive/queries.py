@@ -1,7 +1,9 @@
 """Reading the archive: tables as pandas, units in the names, nothing written.
 
 Current and charge are positive for charging. Capacities per gram are divided by ``active_mass_g``,
-retention by ``reference_discharge_Ah``; both stand beside them.
+retention by ``reference_discharge_Ah``; both stand beside them. Times that begin with ``unix`` are
+seconds since 1970 UTC; columns that end in ``_utc`` are the same as pandas' times. A frame has the
+same columns of the same types if there is nothing in it.
 """
 
 from __future__ import annotations
@@ -9,20 +11,38 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
-from sqlalchemy import Connection, Engine, TextClause, select, text
+from sqlalchemy import Connection, Engine, Table, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
 from labctl.analysis.thinning import FEWEST, rows_to_draw
 from labctl.archive import schema
+from labctl.archive.asking import (
+    OPEN,
+    UTC,
+    Between,
+    Numbers,
+    columns_of,
+    frame_of,
+    wanted_samples,
+)
 from labctl.archive.database import check, open_engine
-from labctl.archive.reading import Wanted, in_order, read_columns
+from labctl.archive.exporting import Progress, What, export_table, files_of, format_named
+from labctl.archive.frames import typed, utc
+from labctl.archive.headers import RunHeader, read_header
+from labctl.archive.reading import Block, Range, in_order, read_columns
+from labctl.archive.streaming import read_in_order
 from labctl.archive.verify import VerifyReport, verify_run
 from labctl.errors import ArchiveError
-from labctl.model import RECORD_COLUMNS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROWS_AT_ONCE = 1_000_000
 
 
 class Archive:
@@ -70,7 +90,7 @@ class Archive:
         Columns: run_id (index), cell, instrument, channel, recipe_name, recipe_sha256,
         active_mass_g, one_C_mA_per_g, actor, labctl_version, created_unix_s, state, state_reason,
         state_unix_s, outcome, outcome_reason, ended_unix_s, last_seq (known when it has ended),
-        complete_through_seq (every sample up to it is here).
+        complete_through_seq (every sample up to it is here), created_utc, ended_utc.
         """
         names = (
             "run_id, cell, instrument, channel, recipe_name, recipe_sha256, active_mass_g, "
@@ -80,16 +100,20 @@ class Archive:
         frame = self._frame(
             text(f"SELECT {names} FROM runs ORDER BY created_unix_s, run_id")  # noqa: S608
         )
-        return frame.astype({"last_seq": "Int64"}).set_index("run_id")
+        frame = typed(frame, schema.runs)
+        frame["created_utc"] = utc(frame["created_unix_s"])
+        frame["ended_utc"] = utc(frame["ended_unix_s"])
+        return frame.set_index("run_id")
 
     def cells(self) -> pd.DataFrame:
         """Every registered cell.
 
         Columns: cell (index), material, active_mass_g, one_C_mA_per_g, safe_voltage_min_V,
-        safe_voltage_max_V, area_cm2, max_current_A, note, actor, registered_unix_s, parents (names
-        of the cells that it was built from, a tuple).
+        safe_voltage_max_V, area_cm2, max_current_A, note, actor, registered_unix_s, cell_type,
+        parents (names of the cells that it was built from, a tuple).
         """
-        frame = self._frame(text("SELECT * FROM cells ORDER BY cell")).set_index("cell")
+        frame = typed(self._frame(text("SELECT * FROM cells ORDER BY cell")), schema.cells)
+        frame = frame.set_index("cell")
         lines = self._frame(text("SELECT cell, parent FROM cell_parents ORDER BY cell, parent"))
         parents: dict[str, tuple[str, ...]] = {}
         for cell, parent in zip(lines["cell"], lines["parent"], strict=True):
@@ -102,49 +126,120 @@ class Archive:
     def samples(
         self,
         run: str,
-        cycles: Iterable[int] | None = None,
+        cycle: Numbers | None = None,
         columns: Sequence[str] | None = None,
         *,
-        steps: Iterable[int] | None = None,
+        step: Numbers | None = None,
+        visit: Numbers | None = None,
+        test_time_s: Range = OPEN,
+        between: Between = OPEN,
+        last_s: float | None = None,
         every: int = 1,
-        most: int | None = None,
+        points: int | None = None,
     ) -> pd.DataFrame:
         """The samples of a run in the order of ``seq``, which is the index.
 
         Columns: test_time_s, unix_time_s, cycle, step, visit, voltage_V, current_A, charge_Ah,
-        energy_Wh (both net since the run began), temperature_degC (NaN where unknown).
+        energy_Wh (both net since the run began), temperature_degC (NaN where unknown); and if it is
+        asked for, time_utc.
 
         Args:
-            cycles: of these cycles alone; 0 is outside any cycle.
+            cycle: of this cycle or these cycles alone; 0 is outside any cycle, -1 the last.
             columns: these columns alone.
-            steps: of these steps of the program alone, counted from 1.
+            step: of this step or these steps of the program alone, counted from 1.
+            visit: of this visit or these visits to a step alone.
+            test_time_s: from and to, since the run began, both included; None is open.
+            between: the same as times of day, seconds since 1970 UTC or times with a zone.
+            last_s: so many seconds before the last sample of the run, and that.
             every: only samples 1, 1 + every, 1 + 2 * every and so on. Short steps may be missed.
-            most: so many samples at the most, chosen so that a plot of the voltage looks the same:
-                see :func:`labctl.analysis.thinning.rows_to_draw`. All of them are read for that.
+            points: so many samples at the most, chosen so that a plot of the voltage looks the
+                same: see :func:`labctl.analysis.thinning.rows_to_draw`. All of them are read for
+                that.
 
         Raises:
-            ArchiveError: no such run or column; or ``every`` or ``most`` is too small.
+            ArchiveError: no such run or column; or ``every`` or ``points`` is too small.
         """
-        wanted = [name for name in (columns or RECORD_COLUMNS) if name != "seq"]
-        if unknown := [name for name in wanted if name not in RECORD_COLUMNS]:
-            raise ArchiveError(
-                f"samples have no column {', '.join(unknown)}; "
-                f"they have {', '.join(RECORD_COLUMNS)}"
-            )
-        if every < 1 or (most is not None and most < FEWEST):
-            raise ArchiveError(f"every must be at least 1, and most at least {FEWEST}")
-        names = ["seq", *dict.fromkeys(wanted)]
-        read = names if most is None else list(dict.fromkeys([*names, "voltage_V"]))
-        chosen = Wanted(run_number=self._run_number(run), cycles=cycles, steps=steps, every=every)
+        if points is not None and points < FEWEST:
+            raise ArchiveError(f"points must be at least {FEWEST}")
+        asked, names = columns_of(columns)
+        read = names if points is None else list(dict.fromkeys([*names, "voltage_V"]))
+        number = self.header(run).run_number
         with self._reading() as connection:
-            found = in_order(read_columns(connection, chosen, read), read)
-        if most is not None:
-            rows = rows_to_draw(found["voltage_V"], most)
+            wanted = wanted_samples(
+                connection, number, cycle, step, visit, test_time_s, between, last_s, every
+            )
+            found = in_order(read_columns(connection, wanted, read, in_bulk=True), read)
+        if points is not None:
+            rows = rows_to_draw(found["voltage_V"], points)
             found = {name: column[rows] for name, column in found.items()}
-        return pd.DataFrame({name: found[name] for name in names}).set_index("seq")
+        return frame_of(found, asked)
 
-    def cycles(self, run: str | None = None) -> pd.DataFrame:
-        """The cycles of one run, or of all, by ``run_id`` and ``cycle``.
+    def iter_samples(
+        self,
+        run: str,
+        cycle: Numbers | None = None,
+        columns: Sequence[str] | None = None,
+        *,
+        rows: int = ROWS_AT_ONCE,
+        step: Numbers | None = None,
+        visit: Numbers | None = None,
+        test_time_s: Range = OPEN,
+        between: Between = OPEN,
+        last_s: float | None = None,
+        every: int = 1,
+    ) -> Iterator[pd.DataFrame]:
+        """The same as :meth:`samples`, ``rows`` at a time: a run need not fit into memory.
+
+        Raises:
+            ArchiveError: no such run or column; or ``every`` or ``rows`` is too small.
+        """
+        asked, names = columns_of(columns)
+        for block in self._blocks(
+            run, names, rows, (cycle, step, visit, test_time_s, between, last_s, every)
+        ):
+            yield frame_of(block, asked)
+
+    def iter_arrow(
+        self,
+        run: str,
+        cycle: Numbers | None = None,
+        columns: Sequence[str] | None = None,
+        *,
+        rows: int = ROWS_AT_ONCE,
+        step: Numbers | None = None,
+        visit: Numbers | None = None,
+        test_time_s: Range = OPEN,
+        between: Between = OPEN,
+        last_s: float | None = None,
+        every: int = 1,
+    ) -> Iterator[pa.RecordBatch]:
+        """The same as :meth:`iter_samples`, with ``seq`` first, as batches of Apache Arrow.
+
+        Raises:
+            ArchiveError: as there; or pyarrow is not installed.
+        """
+        from labctl.archive.arrow import as_batch
+
+        asked, names = columns_of(columns)
+        if UTC in asked:
+            raise ArchiveError(f"batches have no column {UTC}; they have unix_time_s")
+        for block in self._blocks(
+            run, names, rows, (cycle, step, visit, test_time_s, between, last_s, every)
+        ):
+            yield as_batch(block)
+
+    def _blocks(
+        self, run: str, names: Sequence[str], rows: int, choice: tuple[Any, ...]
+    ) -> Iterator[Block]:
+        if rows < 1:
+            raise ArchiveError("rows must be at least 1")
+        header = self.header(run)
+        with self._reading() as connection:
+            wanted = wanted_samples(connection, header.run_number, *choice)
+            yield from read_in_order(connection, wanted, names, present=header.present, rows=rows)
+
+    def cycles(self, run: str | None = None, *, cell: str | None = None) -> pd.DataFrame:
+        """The cycles of one run, of all runs of a cell, or of all, by ``run_id`` and ``cycle``.
 
         Columns: cell, cycle_class, complete, interrupted, comparable, charge_mAh_g,
         discharge_mAh_g, active_mass_g, coulombic_efficiency, retention (fractions; retention only
@@ -158,14 +253,18 @@ class Archive:
         Raises:
             ArchiveError: no such run.
         """
-        where = "" if run is None else "WHERE run_id = :run"
-        query = text(f"SELECT * FROM cycles_named {where} ORDER BY run_id, cycle")  # noqa: S608
+        given = {name: value for name, value in (("run_id", run), ("cell", cell)) if value}
         if run is not None:
-            self._run_number(run)
-            query = query.bindparams(run=run)
-        frame = self._frame(query)
-        for name in ("complete", "interrupted", "comparable"):
-            frame[name] = frame[name].astype("boolean")
+            self.header(run)
+        where = "".join(f" AND {name} = :{name}" for name in given)
+        query = text(f"SELECT * FROM cycles_named WHERE 1 = 1{where} ORDER BY run_id, cycle")  # noqa: S608
+        frame = typed(
+            self._frame(query.bindparams(**given)),
+            schema.cycles,
+            schema.runs,
+            schema.retention_references,
+            words=["cycle_class"],
+        )
         return frame.set_index(["run_id", "cycle"])
 
     def steps(self, run: str) -> pd.DataFrame:
@@ -178,11 +277,8 @@ class Archive:
         Raises:
             ArchiveError: no such run.
         """
-        self._run_number(run)
-        frame = self._frame(
-            text("SELECT * FROM steps_named WHERE run_id = :run ORDER BY visit").bindparams(run=run)
-        )
-        return frame.drop(columns=["run_id", "cell"]).set_index("visit")
+        frame = self._of_run(run, "steps_named", "visit", schema.steps, words=["technique"])
+        return frame.set_index("visit")
 
     def spectra(self, run: str) -> pd.DataFrame:
         """The impedance spectra of a run, a row a frequency, by ``spectrum`` and ``point``.
@@ -194,12 +290,8 @@ class Archive:
         Raises:
             ArchiveError: no such run.
         """
-        self._run_number(run)
-        query = text("SELECT * FROM spectra_named WHERE run_id = :run ORDER BY spectrum, point")
-        frame = self._frame(query.bindparams(run=run)).drop(columns=["run_id", "cell"])
-        whole = ["spectrum", "point", "visit", "step", "cycle", "after_seq"]
-        types = {name: "int64" if name in whole else "float64" for name in frame.columns}
-        return frame.astype(types).set_index(["spectrum", "point"])
+        frame = self._of_run(run, "spectra_named", "spectrum, point", schema.spectra)
+        return frame.set_index(["spectrum", "point"])
 
     def markers(self, run: str) -> pd.DataFrame:
         """The markers of a run, in order: what it told others, and what it was told.
@@ -211,35 +303,29 @@ class Archive:
         Raises:
             ArchiveError: no such run.
         """
-        self._run_number(run)
-        query = text(
-            "SELECT * FROM markers_named WHERE run_id = :run ORDER BY batch_number, position"
-        )
-        frame = self._frame(query.bindparams(run=run))
-        frame = frame.drop(columns=["run_id", "cell", "batch_number", "position"])
-        words, whole = ("marker", "direction", "actor"), ("seq", "cycle")
-        return frame.astype(
-            {
-                name: "int64" if name in whole else "float64"
-                for name in frame.columns
-                if name not in words
-            }
-        )
+        frame = self._of_run(run, "markers_named", "batch_number, position", schema.markers)
+        return frame.drop(columns=["batch_number", "position"])
 
-    def events(self, subject: str) -> pd.DataFrame:
-        """What else happened to a run, a cell or an instrument, in order.
+    def events(self, subject: str | None = None, *, kind: str | None = None) -> pd.DataFrame:
+        """What else happened to a run, a cell or an instrument, or to all, in order.
 
         Columns: kind (``run_state_changed``, ``gap_recorded``, ``branch_taken`` and so on; see
         labctl/stream/events.py), unix_time_s (NaN where the event has none), detail (the event, a
-        dict).
+        dict), subject, time_utc.
+
+        Args:
+            kind: of this kind alone.
         """
+        given = {name: value for name, value in (("subject", subject), ("kind", kind)) if value}
+        where = "".join(f" AND {name} = :{name}" for name in given)
         query = text(
-            "SELECT kind, unix_time_s, detail FROM events WHERE subject = :subject "
+            f"SELECT kind, unix_time_s, detail, subject FROM events WHERE 1 = 1{where} "  # noqa: S608
             "ORDER BY source, number, position"
         )
-        frame = self._frame(query.bindparams(subject=subject)).astype({"unix_time_s": "float64"})
+        frame = typed(self._frame(query.bindparams(**given)), schema.events, words=["kind"])
         details = [json.loads(detail) for detail in frame["detail"]]
         frame["detail"] = pd.Series(details, index=frame.index, dtype=object)
+        frame["time_utc"] = utc(frame["unix_time_s"])
         return frame
 
     def alarms(self) -> pd.DataFrame:
@@ -249,13 +335,19 @@ class Archive:
         message, value, limit_value, unit, reference, reference_unit, cycles, reference_cycles,
         cycle (after which it last changed), unix_time_s (when).
         """
-        frame = self._frame(text("SELECT * FROM alarms_named ORDER BY alarm_number"))
-        frame["active"] = frame["active"].astype("boolean")
+        frame = typed(
+            self._frame(text("SELECT * FROM alarms_named ORDER BY alarm_number")),
+            schema.alarms,
+            schema.runs,
+        )
         return frame.set_index("alarm_number")
 
     def alarm_events(self) -> pd.DataFrame:
         """Every change of an alarm, by ``alarm_event_number``; see the table ``alarm_events``."""
-        frame = self._frame(text("SELECT * FROM alarm_events ORDER BY alarm_event_number"))
+        frame = typed(
+            self._frame(text("SELECT * FROM alarm_events ORDER BY alarm_event_number")),
+            schema.alarm_events,
+        )
         return frame.set_index("alarm_event_number")
 
     def verify(self, run: str) -> VerifyReport:
@@ -265,39 +357,64 @@ class Archive:
             ArchiveError: no such run.
         """
         with self._reading() as connection:
-            return verify_run(connection, run)
+            return verify_run(connection, run, in_bulk=True)
 
-    def sample_rows(
-        self, run: str, cycles: Iterable[int] | None = None
-    ) -> Iterator[tuple[Any, ...]]:
-        """The samples of a run as rows of :data:`labctl.model.RECORD_COLUMNS`, in order of seq.
+    def export(
+        self,
+        runs: str | Sequence[str],
+        to: str | Path,
+        *,
+        format: str | None = None,  # noqa: A002
+        what: What | Sequence[What] = "samples",
+        remarks: bool = False,
+        replace: bool = True,
+        progress: Progress | None = None,
+    ) -> list[Path]:
+        """Write runs to files, a part at a time: a run need not fit into memory.
 
-        Read in pieces: a run need not fit into memory.
+        A file is whole or not there. One table goes into the file ``to``; several go into the
+        folder ``to``, a file each, named after the run.
+
+        Args:
+            format: csv, parquet or bdf; left out, as the name of the file ends.
+            what: samples, cycles or steps, or several of them.
+            remarks: begin a CSV file with lines that say what the run was, each after a #.
+            replace: write files anew that are there already. Otherwise they are passed over, so
+                that an export of many runs that was broken off goes on.
+            progress: told the run, how many of its rows are written, and how many there are.
+
+        Returns:
+            The files that were written.
 
         Raises:
-            ArchiveError: no such run.
+            ArchiveError: no such run or format, or a file cannot be written.
         """
-        run_number = self._run_number(run)
-        names = tuple(RECORD_COLUMNS)
-        query = select(*(schema.samples.c[name] for name in names)).where(
-            schema.samples.c.run_number == run_number
-        )
-        if cycles is not None:
-            query = query.where(schema.samples.c.cycle.in_(list(cycles)))
-        query = query.order_by(schema.samples.c.seq).execution_options(yield_per=10_000)
-        with self._reading() as connection:
-            for row in connection.execute(query):
-                yield tuple(row)
+        names = [runs] if isinstance(runs, str) else list(runs)
+        tables: Sequence[What] = [what] if isinstance(what, str) else list(what)
+        kind = format_named(format, Path(to))
+        written = []
+        for (run, table), path in files_of(names, Path(to), kind, tables).items():
+            if replace or not path.exists():
+                export_table(self, run, table, path, kind, remarks=remarks, progress=progress)
+                written.append(path)
+        return written
 
-    def _run_number(self, run: str) -> int:
-        runs = schema.runs
+    def header(self, run: str) -> RunHeader:
+        """What is said of a run beside its samples.
+
+        Raises:
+            ArchiveError: no such run; the message names those of the most alike names.
+        """
         with self._reading() as connection:
-            number = connection.execute(
-                select(runs.c.run_number).where(runs.c.run_id == run)
-            ).scalar_one_or_none()
-        if number is None:
-            raise ArchiveError(f"there is no run {run!r} in the archive")
-        return int(number)
+            return read_header(connection, run)
+
+    def _of_run(
+        self, run: str, view: str, order: str, *tables: Table, words: Iterable[str] = ()
+    ) -> pd.DataFrame:
+        self.header(run)
+        query = text(f"SELECT * FROM {view} WHERE run_id = :run ORDER BY {order}")  # noqa: S608
+        frame = self._frame(query.bindparams(run=run)).drop(columns=["run_id", "cell"])
+        return typed(frame, *tables, words=words)
 
     def _frame(self, query: TextClause) -> pd.DataFrame:
         with self._reading() as connection:

@@ -1,7 +1,8 @@
 """Samples of a run out of the database, as columns.
 
 Both databases are read past SQLAlchemy's rows, which would cost more than the database: SQLite
-through its own cursor, PostgreSQL through binary COPY, whose rows numpy reads as they stand.
+through an image of its pages (a program that only reads) or its own cursor, PostgreSQL through
+binary COPY, whose rows numpy reads as they stand.
 
 PostgreSQL 15 manual, COPY, "Binary Format".
 """
@@ -17,6 +18,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from labctl.archive.bulk import WIDTHS, as_sqlalchemy_raises
+from labctl.archive.image import can_read, read_image
 from labctl.archive.spans import Spans
 from labctl.model import RECORD_COLUMNS, Records
 
@@ -24,17 +26,21 @@ ROWS_AT_ONCE = 50_000
 MOST_PIECES = 100
 """Of cycles or steps that a query names one by one; where there are more, all between the first
 and the last are read and the others dropped here."""
+ALL_CYCLES = ((0, 2**31 - 1),)
 _HEADER_B = 19
 
 Block = dict[str, np.ndarray[Any, Any]]
+Range = tuple[float | None, float | None]
+"""From and to, both included; None is open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """Which samples of a run.
 
-    cycles, steps: of these alone; None for all. 0 is outside any cycle.
+    cycles, steps, visits: of these alone; None for all. 0 is outside any cycle.
     every: numbers 1, 1 + every, 1 + 2 * every and so on.
+    test_time_s, unix_time_s: between these.
     """
 
     run_number: int
@@ -42,7 +48,27 @@ class Wanted:
     last_seq: int | None = None
     cycles: Iterable[int] | None = None
     steps: Iterable[int] | None = None
+    visits: Iterable[int] | None = None
     every: int = 1
+    test_time_s: Range = (None, None)
+    unix_time_s: Range = (None, None)
+
+    def conditions(self) -> list[str]:
+        """In SQL, without those on cycle, step and visit."""
+        found = [f"run_number = {self.run_number:d}"]
+        if self.first_seq is not None:
+            found.append(f"seq >= {self.first_seq:d}")
+        if self.last_seq is not None:
+            found.append(f"seq <= {self.last_seq:d}")
+        if self.every > 1:
+            found.append(f"(seq - 1) % {self.every:d} = 0")
+        for name, (low, high) in (
+            ("test_time_s", self.test_time_s),
+            ("unix_time_s", self.unix_time_s),
+        ):
+            found += [] if low is None else [f"{name} >= {float(low)!r}"]
+            found += [] if high is None else [f"{name} <= {float(high)!r}"]
+        return found
 
 
 def read_records(
@@ -72,36 +98,48 @@ def read_records(
     return _records(connection, wanted)
 
 
-def read_columns(connection: Connection, wanted: Wanted, columns: Sequence[str]) -> Iterator[Block]:
+def read_columns(
+    connection: Connection,
+    wanted: Wanted,
+    columns: Sequence[str],
+    *,
+    in_bulk: bool = False,
+    by_seq: bool = False,
+) -> Iterator[Block]:
     """Those samples in blocks of columns, in no order; what is not known is NaN.
 
     Args:
         columns: names of :data:`labctl.model.RECORD_COLUMNS`, each once.
+        in_bulk: for very many samples, on a connection that only reads and is closed afterwards:
+            an SQLite connection gets a database in memory beside its own. The cycles then come in
+            their order, and within a cycle the samples as they came into the archive.
+        by_seq: sorted by the database, not in bulk.
     """
     if not connection.in_transaction():
         connection.begin()
-    cycles, steps = _spans(wanted.cycles), _spans(wanted.steps)
+    numbers = {"cycle": wanted.cycles, "step": wanted.steps, "visit": wanted.visits}
+    spans = {name: found for name, each in numbers.items() if (found := _spans(each)) is not None}
+    of_sqlite = connection.dialect.name == "sqlite"
+    imaged = in_bulk and not by_seq and of_sqlite and can_read(_driver(connection))
+    cycles = spans.pop("cycle", None) if imaged else None
     # A column that is only needed to choose rows is read besides.
     names = list(columns)
     sieves: list[tuple[str, Spans]] = []
-    conditions = [f"run_number = {wanted.run_number:d}"]
-    if wanted.first_seq is not None:
-        conditions.append(f"seq >= {wanted.first_seq:d}")
-    if wanted.last_seq is not None:
-        conditions.append(f"seq <= {wanted.last_seq:d}")
-    if wanted.every > 1:
-        conditions.append(f"(seq - 1) % {wanted.every:d} = 0")
-    for name, spans in (("cycle", cycles), ("step", steps)):
-        if spans is not None:
-            conditions.append(_condition(name, spans))
-            if len(list(spans)) > MOST_PIECES:
-                sieves.append((name, spans))
-                names += [] if name in names else [name]
+    conditions = wanted.conditions()
+    for name, pieces in spans.items():
+        conditions.append(_condition(name, pieces))
+        if len(list(pieces)) > MOST_PIECES:
+            sieves.append((name, pieces))
+            names += [] if name in names else [name]
     where = " AND ".join(conditions)
-    read = _blocks_of_copy if connection.dialect.name == "postgresql" else _blocks_of_cursor
-    for block in read(connection, names, where):
-        for name, spans in sieves:
-            keep = _inside(block[name], spans)
+    if imaged:
+        blocks = _blocks_of_image(connection, names, wanted.run_number, cycles, where)
+    else:
+        where += " ORDER BY seq" if by_seq else ""
+        blocks = (_blocks_of_cursor if of_sqlite else _blocks_of_copy)(connection, names, where)
+    for block in blocks:
+        for name, pieces in sieves:
+            keep = _inside(block[name], pieces)
             block = {each: column[keep] for each, column in block.items()}  # noqa: PLW2901
         yield {name: block[name] for name in columns}
 
@@ -127,13 +165,25 @@ def _records(connection: Connection, wanted: Wanted) -> Records:
     return Records(**in_order(read_columns(connection, wanted, names), names))
 
 
+def _driver(connection: Connection) -> Any:  # noqa: ANN401
+    return connection.connection.driver_connection
+
+
+def _blocks_of_image(
+    connection: Connection, names: Sequence[str], run_number: int, cycles: Spans | None, where: str
+) -> Iterator[Block]:
+    pieces = ALL_CYCLES if cycles is None else tuple((a - 1, b - 1) for a, b in cycles)
+    chosen = [
+        _chosen(name) if RECORD_COLUMNS[name] == "<f8" else f'"{name}" + 0.0' for name in names
+    ]
+    with as_sqlalchemy_raises(connection):
+        for table in read_image(_driver(connection), chosen, run_number, pieces, where):
+            yield {name: _typed(name, values) for name, values in zip(names, table, strict=True)}
+
+
 def _blocks_of_cursor(connection: Connection, names: Sequence[str], where: str) -> Iterator[Block]:
     cursor: Any = connection.connection.cursor()
-    # A temperature is never infinite, and NaN is NULL to SQLite: infinity stands for it on the way.
-    chosen = ", ".join(
-        f'COALESCE("{name}", 9e999)' if name == "temperature_degC" else f'"{name}"'
-        for name in names
-    )
+    chosen = ", ".join(map(_chosen, names))
     with as_sqlalchemy_raises(connection):
         cursor.execute(f"SELECT {chosen} FROM samples WHERE {where}")  # noqa: S608
         while rows := cursor.fetchmany(ROWS_AT_ONCE):
@@ -144,10 +194,15 @@ def _blocks_of_cursor(connection: Connection, names: Sequence[str], where: str) 
         cursor.close()
 
 
+def _chosen(name: str) -> str:
+    """A temperature is never infinite, and NaN is NULL to SQLite: infinity stands for it."""
+    return f'COALESCE("{name}", 9e999)' if name == "temperature_degC" else f'"{name}"'
+
+
 def _typed(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if name == "temperature_degC":
         return np.where(np.isinf(values), np.nan, values)
-    return values.astype(RECORD_COLUMNS[name])
+    return values.astype(RECORD_COLUMNS[name], copy=False)
 
 
 def _blocks_of_copy(connection: Connection, names: Sequence[str], where: str) -> Iterator[Block]:
@@ -160,8 +215,7 @@ def _blocks_of_copy(connection: Connection, names: Sequence[str], where: str) ->
         for name in names
     )
     statement = f"COPY (SELECT {chosen} FROM samples WHERE {where}) TO STDOUT (FORMAT BINARY)"  # noqa: S608
-    driver: Any = connection.connection.driver_connection
-    with as_sqlalchemy_raises(connection), driver.cursor() as cursor:
+    with as_sqlalchemy_raises(connection), _driver(connection).cursor() as cursor:
         with cursor.copy(statement) as copy:
             left = bytes(copy.read())[_HEADER_B:]
             pieces = [left] if left else []

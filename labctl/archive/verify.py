@@ -54,9 +54,12 @@ class VerifyReport:
         return "\n".join([f"{looked}: {len(self.problems)} problems", *self.problems])
 
 
-def verify_run(connection: Connection, run_id: str) -> VerifyReport:
+def verify_run(connection: Connection, run_id: str, *, in_bulk: bool = False) -> VerifyReport:
     """Look for missing and doubled samples, an incomplete ledger, cycles that do not follow, steps
     that do not hold the samples that say so, and spectra with holes.
+
+    Args:
+        in_bulk: see :func:`labctl.archive.reading.read_columns`.
 
     Raises:
         ArchiveError: there is no such run.
@@ -66,7 +69,7 @@ def verify_run(connection: Connection, run_id: str) -> VerifyReport:
     ).one_or_none()
     if run is None:
         raise ArchiveError(f"there is no run {run_id!r} in the archive")
-    records = _records(connection, run.run_number)
+    records = _records(connection, run.run_number, in_bulk=in_bulk)
     cycles = _cycle_rows(connection, run.run_number)
     problems = [
         *_of_seq(run, records),
@@ -95,9 +98,10 @@ def recompute_cycles(connection: Connection, run_id: str) -> list[dict[str, Any]
     return _recomputed(_cycle_rows(connection, run.run_number), records, run)
 
 
-def _records(connection: Connection, run_number: int) -> Records:
+def _records(connection: Connection, run_number: int, *, in_bulk: bool = False) -> Records:
     """Every sample of a run; the columns that nothing here follows from are left at 0."""
-    found = in_order(read_columns(connection, Wanted(run_number=run_number), LOOKED_AT), LOOKED_AT)
+    wanted = Wanted(run_number=run_number)
+    found = in_order(read_columns(connection, wanted, LOOKED_AT, in_bulk=in_bulk), LOOKED_AT)
     nothing = np.zeros(len(found["seq"]))
     return Records(
         **{

@@ -209,6 +209,9 @@ class Following:
             )
             if followed is None:
                 continue
+            if self._is_to_resume() and not _has_finished(followed):
+                await self._resume_instrument()
+                continue
             if (
                 state is RunState.PAUSED
                 and followed.state is ChannelState.RUNNING
@@ -219,9 +222,6 @@ class Following:
             await self._take(followed)
             self._bench.doubts, self._sure_of_the_test = 0, True
             self._bench.all_is_well()
-            if self._is_to_resume() and not followed.complete:
-                await self._resume_instrument()
-                continue
             self._say_what_is_odd(followed.state)
             over = followed.complete and state is not RunState.PAUSED
             if not over and not len(followed.readings):
@@ -342,3 +342,7 @@ class Following:
     @property
     def _run(self) -> str:
         return self._record.charter.run
+
+
+def _has_finished(followed: Followed) -> bool:
+    return followed.complete and followed.state is ChannelState.FINISHED

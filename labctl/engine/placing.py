@@ -21,7 +21,10 @@ from labctl.engine.walk import Position, Walk
 from labctl.model import Records
 from labctl.stream.events import Event, StepEnded
 
-STOPPED_EARLY = "the instrument stopped before the end of the program"
+STOPPED_EARLY = (
+    "the instrument stopped before the end of the program, and nobody here asked it to: somebody "
+    "at the instrument did, or it lost its power; release the run to go on, or stop it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +118,27 @@ def _at_the_end(
             changed=msgspec.structs.replace(changed, cause="limit"),
             ending=Ending(cause="limit"),
         )
+    by_itself = before.state is RunState.RUNNING and not before.cause
+    if by_itself and state is not ChannelState.FINISHED:
+        return _with(taken, Trigger.HOLD, STOPPED_EARLY, changed=_stopped_by_itself(changed))
     return _with(
         taken,
         Trigger.ENDED_EARLY,
         before.reason if before.cause else STOPPED_EARLY,
         changed=msgspec.structs.replace(changed, cause=changed.cause or "stop"),
         ending=Ending(cause=changed.cause or "stop"),
+    )
+
+
+def _stopped_by_itself(changed: Checkpoint) -> Checkpoint:
+    """The channel is open: a run that is released tells it to go on where it stopped, in a cycle
+    that is not like others."""
+    place = changed.place
+    interrupted = place.cycle_interrupted or place.position.cycle > 0
+    return msgspec.structs.replace(
+        changed,
+        paused=True,
+        place=msgspec.structs.replace(place, cycle_interrupted=interrupted),
     )
 
 

@@ -33,12 +33,10 @@ class Measured(Protocol):
     def samples(
         self,
         run: str,
-        cycles: Iterable[int] | None = None,
+        cycle: Iterable[int] | None = None,
         columns: Sequence[str] | None = None,
         *,
-        steps: Iterable[int] | None = None,
-        every: int = 1,
-        most: int | None = None,
+        step: Iterable[int] | None = None,
     ) -> pd.DataFrame: ...
 
 
@@ -148,7 +146,7 @@ class StudyRuns:
     def curves(self, run: StudyRun, cycle: int) -> CapacityCurves:
         """One cycle per gram, for plateaus, windows and plots."""
         names = ["voltage_V", "current_A", "charge_Ah"]
-        part = self.archive.samples(run.run, cycles=[cycle], columns=names)
+        part = self.archive.samples(run.run, cycle=[cycle], columns=names)
         charge, discharge = half_cycles(
             part["voltage_V"].to_numpy(dtype=np.float64),
             part["current_A"].to_numpy(dtype=np.float64),

@@ -187,7 +187,7 @@ def voltammogram_of(runs: StudyRuns, run: StudyRun) -> tuple[Leg, Leg] | None:
     names = ["visit", "test_time_s", "voltage_V", "current_A"]
     slow = [
         leg
-        for leg in legs(runs.archive.samples(run.run, columns=names, steps=swept))
+        for leg in legs(runs.archive.samples(run.run, columns=names, step=swept))
         if abs(math.log(leg.rate_V_per_s / study.SCAN_RATE_V_PER_S)) <= SAME_RATE
     ]
     pairs = [(up, down) for up, down in itertools.pairwise(slow) if up.anodic]

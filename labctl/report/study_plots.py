@@ -77,7 +77,7 @@ def _profiles(
     for run in some:
         cycles = list(runs.cycles(run).index[:MOST_CYCLES])
         part = runs.archive.samples(
-            run.run, cycles=cycles, columns=["cycle", "voltage_V", "current_A", "charge_Ah"]
+            run.run, cycle=cycles, columns=["cycle", "voltage_V", "current_A", "charge_Ah"]
         )
         material = run.material if names is None else f"{run.material} {names[run.run]}"
         parts.append(part.assign(cell=run.cell, material=material, active_mass_g=run.active_mass_g))

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from sqlalchemy import Engine, text
 
@@ -40,22 +39,22 @@ def test_samples_are_columns_in_the_order_of_seq(archive: Archive) -> None:
 
 
 def test_samples_of_some_cycles_and_some_columns(archive: Archive) -> None:
-    frame = archive.samples("run-1", cycles=[2, 4], columns=["voltage_V", "cycle"])
+    frame = archive.samples("run-1", cycle=[2, 4], columns=["voltage_V", "cycle"])
     assert list(frame.columns) == ["voltage_V", "cycle"]
     assert set(frame["cycle"]) == {2, 4}
-    assert len(archive.samples("run-1", cycles=[99])) == 0
+    assert len(archive.samples("run-1", cycle=[99])) == 0
     with pytest.raises(ArchiveError, match="voltage_mV"):
         archive.samples("run-1", columns=["voltage_mV"])
 
 
 def test_samples_of_some_steps_and_every_third_of_them(archive: Archive) -> None:
-    frame = archive.samples("run-1", steps=[2], columns=["step", "cycle"])
+    frame = archive.samples("run-1", step=[2], columns=["step", "cycle"])
     assert set(frame["step"]) == {2}
     assert len(frame) == 50
     assert list(archive.samples("run-1", every=3).index) == list(range(1, 101, 3))
-    some = archive.samples("run-1", cycles=range(2, 4), steps=(1,), every=2)
+    some = archive.samples("run-1", cycle=range(2, 4), step=(1,), every=2)
     assert list(some.index) == [11, 13, 15, 21, 23, 25]
-    assert list(archive.samples("run-1", cycles=[], columns=["voltage_V"]).columns) == ["voltage_V"]
+    assert list(archive.samples("run-1", cycle=[], columns=["voltage_V"]).columns) == ["voltage_V"]
     with pytest.raises(ArchiveError, match="at least 1"):
         archive.samples("run-1", every=0)
 
@@ -68,15 +67,15 @@ def test_cycles_that_are_too_many_to_name_one_by_one_are_found_as_well(
     Ingest(engine).commit(journal.payloads)
     odd = range(1, 301, 2)
     with open_archive(archive_url) as archive:
-        found = archive.samples("run-1", cycles=odd, columns=["voltage_V"])
-        assert list(archive.samples("run-1", cycles=odd)["cycle"]) == sorted([*odd, *odd])
+        found = archive.samples("run-1", cycle=odd, columns=["voltage_V"])
+        assert list(archive.samples("run-1", cycle=odd)["cycle"]) == sorted([*odd, *odd])
     assert list(found.columns) == ["voltage_V"]
     assert len(found) == 300
 
 
 def test_a_run_thinned_for_a_plot_keeps_its_ends_and_its_extremes(archive: Archive) -> None:
     whole = archive.samples("run-1")
-    thin = archive.samples("run-1", most=20, columns=["current_A"])
+    thin = archive.samples("run-1", points=20, columns=["current_A"])
     assert list(thin.columns) == ["current_A"]
     assert len(thin) <= 20
     assert {1, 100} <= set(thin.index)
@@ -84,7 +83,7 @@ def test_a_run_thinned_for_a_plot_keeps_its_ends_and_its_extremes(archive: Archi
     assert voltage_V.min() == whole["voltage_V"].min()
     assert voltage_V.max() == whole["voltage_V"].max()
     with pytest.raises(ArchiveError, match="at least 4"):
-        archive.samples("run-1", most=3)
+        archive.samples("run-1", points=3)
 
 
 def test_capacities_stand_beside_what_they_were_divided_by(archive: Archive, lab: Any) -> None:
@@ -121,14 +120,6 @@ def test_a_run_that_is_not_there_is_said_so(archive: Archive) -> None:
     for ask in (archive.samples, archive.cycles, archive.steps, archive.verify):
         with pytest.raises(ArchiveError, match="no run 'run-x'"):
             ask("run-x")
-    with pytest.raises(ArchiveError, match="no run"):
-        list(archive.sample_rows("run-x"))
-
-
-def test_rows_come_one_after_the_other_for_files(archive: Archive) -> None:
-    rows = list(archive.sample_rows("run-1"))
-    frame = pd.DataFrame(rows, columns=list(RECORD_COLUMNS)).set_index("seq")
-    pd.testing.assert_frame_equal(frame, archive.samples("run-1"))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paper_cycler import LIMITS, PaperCycler, PaperTest, readings_of, three_cycles
-from paper_runs import CutJournal, PowerCutError, begin, kept, of_kind, runner_from
+from paper_runs import (
+    CutJournal,
+    PowerCutError,
+    at_work,
+    begin,
+    kept,
+    of_kind,
+    runner_from,
+    until,
+)
 
 from labctl.engine.journal import Journal, open_journal
 from labctl.engine.states import RunState
@@ -240,9 +249,30 @@ async def test_an_instrument_that_gives_up_early_does_not_complete_the_run(
     cycler = PaperCycler()
     cycler.stopped_at = 300
     runner = await runner_from(journal, cycler)
-    await runner.run()
+    async with at_work(runner) as running:
+        await until(lambda: runner.checkpoint.state is RunState.HELD)
+        assert "before the end" in runner.checkpoint.reason
+        assert "resume" not in cycler.calls
+        await runner.stop("it had lost its power")
+        await running
     assert runner.checkpoint.state is RunState.STOPPED
-    assert "before the end" in runner.checkpoint.reason
+    assert runner.checkpoint.place.seq == 300
+
+
+async def test_a_test_that_stopped_by_itself_goes_on_where_it_stopped_when_it_is_released(
+    journal: Journal,
+) -> None:
+    cycler = PaperCycler()
+    cycler.stopped_at = 300
+    runner = await runner_from(journal, cycler)
+    async with at_work(runner) as running:
+        await until(lambda: runner.checkpoint.state is RunState.HELD)
+        assert runner.checkpoint.place.cycle_interrupted
+        await runner.release("the power is back")
+        await running
+    assert runner.checkpoint.state is RunState.COMPLETED
+    assert cycler.calls.count("resume") == 1
+    assert runner.checkpoint.place.seq > 300
 
 
 async def test_readings_that_cannot_be_placed_hold_the_run(journal: Journal) -> None:

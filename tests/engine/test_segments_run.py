@@ -315,9 +315,11 @@ async def test_a_stretch_that_the_instrument_stops_early_is_not_taken_for_done(
     async with at_work(runner) as running:
         await until(lambda: runner.checkpoint.segment.number == 3 and len(cycler.tests) == 3)
         cycler.stopped_at = 100
+        await until(lambda: runner.checkpoint.state is RunState.HELD)
+        assert "before the end" in runner.checkpoint.reason
+        await runner.stop("enough")
         await running
     assert runner.checkpoint.state is RunState.STOPPED
-    assert "before the end" in runner.checkpoint.reason
 
 
 @pytest.mark.parametrize("stretch", [1, 3])
