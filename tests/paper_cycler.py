@@ -182,6 +182,7 @@ class PaperCycler:
         self.tests: list[PaperTest] = []
         self.calls: list[str] = []
         self.stopped_at: int | None = None
+        self.says_when_stopped = ChannelState.STOPPED
         self.link_down = False
         self.lose_answer_of_start = False
         self.read_back: Limits | None = None
@@ -316,7 +317,7 @@ class PaperCycler:
         last = len(test.readings)
         if test is self.tests[-1]:
             if self.stopped_at is not None:
-                return min(last, self.stopped_at), ChannelState.STOPPED
+                return min(last, self.stopped_at), self.says_when_stopped
             if self.trips_at is not None:
                 return min(last, self.trips_at), ChannelState.TRIPPED
         return last, ChannelState.FINISHED
