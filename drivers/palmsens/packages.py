@@ -57,6 +57,7 @@ class Kind:
     Z_REAL: Final = "cc"
     Z_IMAGINARY: Final = "cd"
     SET_POTENTIAL: Final = "da"
+    SET_CURRENT: Final = "db"
     FREQUENCY: Final = "dc"
     TIME: Final = "eb"
     COUNT: Final = "ee"

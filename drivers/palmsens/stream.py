@@ -208,7 +208,9 @@ class Stream:
 
     def _reading(self, package: Package) -> None:
         potential = package.get(Kind.POTENTIAL) or package.get(Kind.SET_POTENTIAL)
-        current = package.get(Kind.CURRENT)
+        # A step at constant current may give the current that was set, as one at constant voltage
+        # gives the voltage that was set.
+        current = package.get(Kind.CURRENT) or package.get(Kind.SET_CURRENT)
         why = package[Kind.WHY].value
         time_s = self._offset_s + self._time_s(package)
         if (

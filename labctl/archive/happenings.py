@@ -199,14 +199,15 @@ def _event_row(one: _Placed) -> Row:
         "source": one.source,
         "number": one.number,
         "position": one.position,
-        "kind": _kind(type(one.event)),
+        "kind": kind_of(type(one.event)),
         "subject": _subject(one.event),
         "unix_time_s": getattr(one.event, "unix_time_s", None),
         "detail": msgspec.json.encode(one.event).decode(),
     }
 
 
-def _kind(event_type: type[Any]) -> str:
+def kind_of(event_type: type[Any]) -> str:
+    """What ``events.kind`` says of such an event."""
     return str(event_type.__struct_config__.tag)
 
 
@@ -225,7 +226,7 @@ def _latest(connection: Connection, kind: type[_T], subject: str) -> _T:
     table = schema.events
     rows = connection.execute(
         select(table.c.source, table.c.unix_time_s, table.c.detail)
-        .where(table.c.kind == _kind(kind), table.c.subject == subject)
+        .where(table.c.kind == kind_of(kind), table.c.subject == subject)
         .order_by(table.c.number, table.c.position)
     )
     last_of_source = {row.source: row for row in rows}

@@ -29,6 +29,7 @@ from labctl.archive.folding import CycleDone, Memory, fold
 from labctl.archive.happenings import apply_events, keep, run_of
 from labctl.archive.many import insert_new
 from labctl.archive.spans import Spans
+from labctl.archive.standing import watch_states
 from labctl.stream.batches import EventsBatch, SamplesBatch
 from labctl.stream.topics import MOST_ACK_RANGES, Ack
 
@@ -157,18 +158,19 @@ class Ingest:
             if arrived.records is not None
         ]
         insert_samples(connection, blocks)
-        through = _advance_sources(connection, batches, new, committed)
+        news = _advance_sources(connection, batches, new, committed)
         _advance_runs(connection, kept)
         committed.events = apply_events(
             connection, kept, {run_id: run.run_number for run_id, run in runs.items()}
         )
         for block in blocks:
             self._memory.tails.add(block.run_number, block.records)
-        folded = fold(connection, self._memory, through)
+        states_changed = watch_states(connection, news)
+        folded = fold(connection, self._memory, {name: span[1] for name, span in news.items()})
         committed.batches = len(new)
         committed.readings = sum(len(block.records) for block in blocks)
         committed.cycles = folded.cycles
-        committed.alarms_changed = folded.alarms_changed
+        committed.alarms_changed = folded.alarms_changed or states_changed
         return committed
 
 
@@ -347,8 +349,9 @@ def _advance_sources(
     batches: Sequence[Arrived],
     new: Sequence[Arrived],
     committed: Committed,
-) -> dict[str, int]:
-    """Note what is committed of each journal; gives through which number without gaps.
+) -> dict[str, tuple[int, int]]:
+    """Note what is committed of each journal; gives through which number without gaps it was
+    before, and is now.
 
     Holds a lock on each journal until the transaction ends.
     """
@@ -364,17 +367,18 @@ def _advance_sources(
     for arrived in new:
         numbers[arrived.batch.source].append((arrived.batch.number, arrived.batch.number))
     changes: list[dict[str, str]] = []
-    through: dict[str, int] = {}
+    news: dict[str, tuple[int, int]] = {}
     for source, row in rows.items():
-        spans = Spans.parse(row.committed).with_spans(numbers[source])
+        before = Spans.parse(row.committed)
+        spans = before.with_spans(numbers[source])
         node = nodes[source] or row.node
         if (str(spans), node) != (row.committed, row.node):
             changes.append({"of": source, "committed": str(spans), "node": node})
-        through[source] = spans.through
+        news[source] = (before.through, spans.through)
         committed.acks[source] = SourceAck(node, ack_of_spans(source, spans))
     if changes:
         connection.execute(_ADVANCE_SOURCE, changes)
-    return through
+    return news
 
 
 def ack_of_spans(source: str, spans: Spans) -> Ack:

@@ -216,3 +216,11 @@ def test_whatever_comes_is_a_reading_or_is_thrown_away(lines: list[str]) -> None
     assert len(readings) == good
     assert (np.diff(readings.step_time_s) > 0).all()
     assert readings.onboard_index.tolist() == list(range(1, good + 1))
+
+
+def test_a_step_at_constant_current_may_give_the_current_that_was_set() -> None:
+    """MethodSCRIPT examples of PalmSens, example 009: a package of the loop carries the set current
+    and the measured potential."""
+    stream, script = stream_of(ConstantCurrent(1e-3))
+    stream.take(package(script, 100, 3.4, 1e-3).replace("ba", "db", 1))
+    assert stream.new_readings().current_A == pytest.approx([1e-3])
