@@ -241,7 +241,12 @@ class Following:
         async with self._record.changing:
             capabilities = self._driver.capabilities
             taken = take(
-                self._record, segment, followed, capabilities, self._bench.clock.unix_time_s()
+                self._record,
+                segment,
+                followed,
+                capabilities,
+                self._bench.clock.unix_time_s(),
+                unwatched=self._bench.thermometer.lost,
             )
             if not taken.news(self._checkpoint):
                 return

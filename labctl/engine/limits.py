@@ -13,6 +13,7 @@ and a run's duration is no measurement: they have no room.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -81,6 +82,14 @@ def wider(armed: Limits, asked: Limits) -> str:
         for name, found, wanted, sign in pairs
         if not sign * found <= sign * wanted + _READ_BACK_SLACK * abs(wanted)
     )
+
+
+UNWATCHED: Final = "the temperature has limits and is not known any more: the chamber says nothing"
+
+
+def watches_temperature(limits: Limits) -> bool:
+    """Whether a temperature has to be known."""
+    return math.isfinite(limits.temperature_min_degC) or math.isfinite(limits.temperature_max_degC)
 
 
 def passed(

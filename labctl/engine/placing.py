@@ -9,7 +9,7 @@ import msgspec
 
 from labctl.drivers.base import Capabilities, ChannelState, Followed
 from labctl.engine.facts import Facts
-from labctl.engine.limits import passed
+from labctl.engine.limits import UNWATCHED, passed, watches_temperature
 from labctl.engine.place import facts_of
 from labctl.engine.placement import SKIP, finish_visit, onward, place_readings
 from labctl.engine.record import Ending, RunRecord
@@ -58,8 +58,12 @@ def take(
     followed: Followed,
     capabilities: Capabilities,
     now_s: float,
+    *,
+    unwatched: bool = False,
 ) -> Taken:
     """Where the run will stand with this answer.
+
+    ``unwatched``: the temperature of the cell is not known any more.
 
     Raises:
         InstrumentError: the readings cannot be of this run.
@@ -82,6 +86,8 @@ def take(
     beyond = (
         "" if before.cause == "limit" else passed(program.limits, placed, capabilities, program)
     )
+    if unwatched and not before.cause and watches_temperature(program.limits):
+        beyond = beyond or UNWATCHED
     if beyond:
         changed = msgspec.structs.replace(changed, cause="limit", reason=beyond)
     taken = Taken(

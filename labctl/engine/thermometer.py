@@ -41,6 +41,9 @@ class Thermometer:
         self._due_s = -math.inf
         self._value_degC = math.nan
         self._value_s = -math.inf
+        self._away_since_s = math.inf
+        self.lost = False
+        """Whether the latest readings have no temperature because their chamber says nothing."""
 
     async def temperature_degC(self) -> float:
         """The latest value; NaN where none is known."""
@@ -61,8 +64,11 @@ class Thermometer:
         """Readings of now, with the chamber's temperature where they have none."""
         unknown = np.isnan(readings.temperature_degC)
         if not unknown.any():
+            self.lost = self.lost and not len(readings)
             return readings
         value_degC = await self.temperature_degC()
+        silent_s = self._clock.monotonic_s() - self._away_since_s
+        self.lost = math.isnan(value_degC) and silent_s > STALE_S
         return dataclasses.replace(
             readings, temperature_degC=np.where(unknown, value_degC, readings.temperature_degC)
         )
@@ -79,6 +85,8 @@ class Thermometer:
         except ChamberAlarmError as alarm:
             answer = alarm.temperature_degC
         except (LinkError, InstrumentError):
+            self._away_since_s = min(self._away_since_s, self._clock.monotonic_s())
             return
+        self._away_since_s = math.inf
         if answer is not None and math.isfinite(answer):
             self._value_degC, self._value_s = answer, self._clock.monotonic_s()

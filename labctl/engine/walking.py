@@ -21,7 +21,7 @@ from labctl.drivers.base import Looked, Source, Started
 from labctl.engine.bench import Bench, NotYetError
 from labctl.engine.hoststeps import HostStep
 from labctl.engine.keeping import Keeping
-from labctl.engine.limits import wider
+from labctl.engine.limits import UNWATCHED, watches_temperature, wider
 from labctl.engine.output import Output
 from labctl.engine.place import Place
 from labctl.engine.placement import SKIP
@@ -205,6 +205,8 @@ class Walking:
         if self._bench.link_down or host is None:
             self._bench.all_is_well()
         limit = verdict.limit
+        if self._bench.thermometer.lost and watches_temperature(visit.limits):
+            limit = limit or UNWATCHED
         if looked.tripped:
             limit = limit or f"a protection of the instrument ended the step: {looked.tripped}"
         if limit:

@@ -464,6 +464,22 @@ async def test_a_chamber_that_does_not_answer_leaves_the_temperature_unknown(
     assert np.isnan(records.temperature_degC).all()
 
 
+async def test_a_cell_whose_chamber_falls_silent_is_not_left_without_a_watch(bench: Bench) -> None:
+    warm_enough = msgspec.structs.replace(PROGRAM.limits, temperature_max_degC=60.0)
+    wait = wait_for(0, timeout_s=7200.0)
+    await begin(bench.journal, program_of(wait, limits=warm_enough))
+    runner = await bench.runner()
+
+    async with at_work(runner) as running:
+        await until(lambda: runner.checkpoint.place.visit == 1)
+        bench.lab.chamber_down = True
+        await running
+    records, _ = await kept(bench.journal)
+    assert runner.checkpoint.state is RunState.TRIPPED
+    assert "chamber says nothing" in runner.checkpoint.reason
+    assert records.test_time_s[-1] < 1200.0
+
+
 async def test_a_chamber_that_is_too_warm_trips_a_resting_cell(bench: Bench) -> None:
     bench.cycler.temperature_degC = math.nan
     hot = msgspec.structs.replace(LIMITS, temperature_max_degC=22.0)
