@@ -35,6 +35,9 @@ PURE_PYTHON: Final = "@py"
 
 _END: Final = b"\n"
 _CHUNK: Final = 65_536
+_PEEK: Final = 4096
+"""Bytes of a socket looked at at once: as many as pyvisa-py takes from it in one go. Asked for more
+it may take more than it was asked for, and keep the rest where nothing shows that it is there."""
 _AFTER_TIMEOUT_S: Final = 1.0
 
 Result = TypeVar("Result")
@@ -263,7 +266,7 @@ class _Session:
         left_s = deadline_s - time.monotonic()
         if left_s <= 0 or not select.select([wire], [], [], left_s)[0]:
             raise _BrokenError(f"time was over when {had} bytes of the answer had come")
-        came = wire.recv(_CHUNK, socket.MSG_PEEK)
+        came = wire.recv(_PEEK, socket.MSG_PEEK)
         if not came:
             raise _BrokenError(f"the other side closed when {had} bytes of the answer had come")
         end = came.find(_END)

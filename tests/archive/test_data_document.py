@@ -32,7 +32,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "data.md"
 LABSERVER = "postgresql://reader@labserver/labctl"
 PACKAGES = {"sqlite3": "sqlite3", "psql": "postgresql-client", "mosquitto_sub": "mosquitto-clients",
             "mosquitto_pub": "mosquitto-clients"}  # fmt: skip
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 def fenced() -> list[tuple[str, str]]:
@@ -204,7 +204,8 @@ async def test_what_labctl_tells_over_mqtt_is_heard_by_mosquitto_sub(
             for line in commands("mosquitto_sub"):
                 topic, said = await _heard(client, mosquitto, line, of_the_node, journal.payloads)
                 assert topic.startswith("labctl/v1/")
-                assert "run" in json.loads(said)
+                assert "run" in json.loads(said), said
+                assert not serving.done(), serving
     finally:
         serving.cancel()
         with suppress(asyncio.CancelledError):
@@ -226,8 +227,9 @@ async def _heard(
         for payload in batches:
             await client.publish(topics.batch_topic("lab-document"), payload, qos=1)
         await asyncio.wait([ended], timeout=0.3)
-    assert process.returncode == 0, line
-    topic, _, said = (await ended)[0].decode().partition(" ")
+    heard = (await ended)[0].decode()
+    assert process.returncode == 0, f"{line} heard {heard!r} and left with {process.returncode}"
+    topic, _, said = heard.partition(" ")
     return topic, said
 
 

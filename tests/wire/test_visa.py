@@ -113,6 +113,21 @@ async def test_an_answer_may_come_in_pieces_and_be_long() -> None:
         assert await link.ask(b":TRAC:DATA?") == long
 
 
+async def test_pieces_of_any_length_are_all_of_the_answer() -> None:
+    """A buffer comes in the pieces that the network makes of it."""
+    pieces = [b"%d," % size + size * b"7" for size in (4093, 5000, 1, 9000, 4090, 6001, 8191)]
+
+    async def in_pieces(peer: Peer) -> None:
+        for _ in range(20):
+            await peer.hear()
+            await peer.say(*pieces, b"\n")
+        await peer.until_dropped()
+
+    async with instrument(in_pieces) as resource, linked(resource) as link:
+        for _ in range(20):
+            assert await link.ask(b":TRAC:DATA?") == b"".join(pieces)
+
+
 async def test_a_late_answer_does_not_reach_the_next_question() -> None:
     async def late(peer: Peer) -> None:
         await peer.hear()
