@@ -179,6 +179,23 @@ class CommandTaken(msgspec.Struct, frozen=True, kw_only=True, tag="command_taken
     unix_time_s: float
 
 
+class ConditionChanged(msgspec.Struct, frozen=True, kw_only=True, tag="condition_changed"):
+    """Something that a node watches while readings come began to hold, or holds no longer.
+
+    ``condition`` is a name of labctl.alarms.conditions; ``run`` is '' where it is about the node
+    itself. ``message`` is for people, with the figures; ``value`` and ``limit`` are finite.
+    """
+
+    run: str
+    condition: str
+    holds: bool
+    message: str
+    unix_time_s: float
+    value: float | None = None
+    limit: float | None = None
+    unit: str = ""
+
+
 Event: TypeAlias = (
     CellRegistered
     | InstrumentSeen
@@ -192,4 +209,5 @@ Event: TypeAlias = (
     | MarkerSet
     | BranchTaken
     | CommandTaken
+    | ConditionChanged
 )
