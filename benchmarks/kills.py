@@ -40,6 +40,7 @@ from labctl.demo.conduct import Heard, conduct
 from labctl.demo.study import capacities
 from labctl.settings import load_settings
 from labctl.stream.batches import SamplesBatch, decode_batch
+from labctl.stream.parcels import open_parcel
 from labctl.supervisor import Supervisor, supervise
 
 SEED = 7
@@ -66,7 +67,8 @@ class Witness:
         self._client.loop_start()
 
     def _hear(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
-        self.payloads[hashlib.sha256(message.payload).digest()] = message.payload
+        for batch in open_parcel(message.payload):
+            self.payloads[hashlib.sha256(batch).digest()] = batch
 
     def readings(self) -> dict[str, dict[int, tuple[float, ...]]]:
         """By run and sequence number, from every batch that was heard."""

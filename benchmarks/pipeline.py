@@ -135,6 +135,7 @@ async def pipeline_s(
                         pids = {
                             "daemon": daemon.pid,
                             "archive": archive.pid,
+                            "archive's writer": child_of(archive.pid),
                             "mosquitto": mosquitto_pid(),
                         }
                         before = {name: spent(pid) for name, pid in pids.items()}
@@ -159,12 +160,23 @@ async def _word_from(messages: AsyncIterator[aiomqtt.Message], topic: str) -> by
 
 def mosquitto_pid() -> int:
     """The broker that this process started."""
-    for children in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
-        for pid in children.read_text(encoding="ascii").split():
-            name = Path(f"/proc/{pid}/comm").read_text(encoding="ascii").strip()
-            if name == "mosquitto":
-                return int(pid)
+    for pid in _children(os.getpid()):
+        if Path(f"/proc/{pid}/comm").read_text(encoding="ascii").strip() == "mosquitto":
+            return pid
     raise SystemExit("Mosquitto is not there")
+
+
+def child_of(parent: int) -> int:
+    """The process that the archive's one starts, and no helper of Python's."""
+    for pid in _children(parent):
+        if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8"):
+            return pid
+    raise SystemExit("the archive has no process that writes")
+
+
+def _children(parent: int) -> Iterator[int]:
+    for children in Path(f"/proc/{parent}/task").glob("*/children"):
+        yield from map(int, children.read_text(encoding="ascii").split())
 
 
 def check_count(url: str, count: int) -> None:
@@ -222,7 +234,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["sqlite", "postgresql"])
     options = parser.parse_args()
     count = options.readings - options.readings % BATCH
-    print(f"{count:,} readings, two processes and Mosquitto, {os.cpu_count()} cores")
+    print(f"{count:,} readings, the daemon, the archive and Mosquitto, {os.cpu_count()} cores")
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=Path.cwd())))
         journal = folder / "journal.db"

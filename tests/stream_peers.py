@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from labctl.stream import topics
 from labctl.stream.batches import decode_batch
 from labctl.stream.connection import Announcement, Connection, MqttConfig, stay_connected
+from labctl.stream.parcels import open_parcel
 from labctl.stream.topics import Ack, ArchiveState, ack_of
 
 
@@ -100,7 +101,8 @@ class KeepingArchive:
         await connection.announce()
         async for message in connection.messages():
             connection.acknowledge(message)
-            await self._take(connection, str(message.topic), message.payload)
+            for batch in open_parcel(message.payload):
+                await self._take(connection, str(message.topic), batch)
 
     async def _take(self, connection: Connection, topic: str, payload: bytes) -> None:
         batch = decode_batch(payload)

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from labctl.archive.bulk import Statements, prepare
 from labctl.errors import StreamError
 from labctl.model import RECORD_COLUMNS, Cell, Records, Spectrum
 from labctl.stream.batches import Batch, SamplesBatch, checksum_of, decode_batch
@@ -50,9 +49,10 @@ class Refused:
 class Arrived:
     """A batch that names itself.
 
-    records: the good ones of a batch of samples; statements: made of them ahead for SQLite.
+    records: the good ones of a batch of samples.
     bad_seq: sequence numbers of the others.
     refused: what of it goes to quarantine; ``whole`` if nothing of it can be kept otherwise.
+    mended: a value that means nothing was made one that is not known.
     """
 
     batch: Batch
@@ -60,10 +60,10 @@ class Arrived:
     node: str
     crc: int
     records: Records | None = None
-    statements: Statements | None = None
     bad_seq: tuple[int, ...] = ()
     refused: list[Refused] = field(default_factory=list)
     whole: bool = False
+    mended: bool = False
 
     @property
     def key(self) -> tuple[str, int]:
@@ -92,21 +92,40 @@ class Arrivals:
     repeated: int = 0
 
 
+def are_all_good(payloads: Sequence[bytes]) -> bool:
+    """Whether nothing of it is to be refused or changed, and nothing is there twice: then it may be
+    taken as ``checked``, in another process for instance."""
+    found: set[tuple[str, int]] = set()
+    for payload in payloads:
+        try:
+            batch = decode_batch(payload)
+            _check_names(batch)
+        except StreamError:
+            return False
+        arrived = Arrived(batch, payload, "", checksum_of(payload))
+        _check_content(arrived)
+        if arrived.refused or arrived.whole or arrived.mended or arrived.key in found:
+            return False
+        found.add(arrived.key)
+    return True
+
+
 def understand(
-    payloads: Sequence[bytes], nodes: Sequence[str] = (), *, for_sqlite: bool = False
+    payloads: Sequence[bytes], nodes: Sequence[str] = (), *, checked: bool = False
 ) -> Arrivals:
     """Decode and check; never raises because of what is in a payload.
 
     Args:
         nodes: the node that each payload came from, if known.
-        for_sqlite: also make ready what SQLite will be given.
+        checked: :func:`are_all_good` said yes.
     """
     found: dict[tuple[str, int], Arrived] = {}
     arrivals = Arrivals()
     for place, payload in enumerate(payloads):
         try:
-            batch = decode_batch(payload)
-            _check_names(batch)
+            batch = decode_batch(payload, checked=checked)
+            if not checked:
+                _check_names(batch)
         except StreamError as error:
             arrivals.refused.append(Refused(str(error), payload[:LONGEST_QUARANTINED_B]))
             continue
@@ -117,9 +136,10 @@ def understand(
             arrivals.repeated += 1
             continue
         found[arrived.key] = arrived
-        _check_content(arrived)
-        if for_sqlite and arrived.records is not None and not arrived.whole:
-            arrived.statements = prepare(arrived.records)
+        if not checked:
+            _check_content(arrived)
+        elif isinstance(batch, SamplesBatch):
+            arrived.records = batch.records(checked=True)
     arrivals.batches = [found[key] for key in sorted(found)]
     return arrivals
 
@@ -160,6 +180,7 @@ def _check_records(arrived: Arrived, batch: SamplesBatch) -> None:
         columns = {one.name: getattr(records, one.name) for one in fields(records)}
         columns["temperature_degC"] = np.where(np.isinf(temperature), np.nan, temperature)
         records = Records(**columns)
+        arrived.mended = True
     if _all_good(records):
         arrived.records = records
         return

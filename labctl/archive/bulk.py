@@ -21,19 +21,12 @@ from sqlalchemy import Connection, exc
 from labctl.archive.schema import samples
 from labctl.model import FloatColumn, Records
 
-Statements = list[tuple[int, list[Any]]]
-"""For SQLite: how many rows, and the values; the first is the run's number."""
-
 
 class Block(NamedTuple):
-    """Records of a run in order of ``seq``, which need not be without gaps.
-
-    statements: made of them ahead, see :func:`prepare`; None if they were not.
-    """
+    """Records of a run in order of ``seq``, which need not be without gaps."""
 
     run_number: int
     records: Records
-    statements: Statements | None = None
 
 
 INT_COLUMNS = ("run_number", "cycle", "step", "visit", "seq")
@@ -67,10 +60,11 @@ def insert_samples(connection: Connection, blocks: Sequence[Block]) -> None:
 
 @cache
 def _insert_statement(rows: int) -> str:
-    shared, own = len(INT_COLUMNS), len(FLOAT_COLUMNS)
+    own = len(FLOAT_COLUMNS)
+    run, cycle, step, visit, seq = range(own * rows + 1, own * rows + 1 + len(INT_COLUMNS))
     values = ",".join(
-        f"(?1,?2,?3,?4,?5+{row},"
-        + ",".join(f"?{shared + 1 + own * row + place}" for place in range(own))
+        f"(?{run},?{cycle},?{step},?{visit},?{seq}+{row},"
+        + ",".join(f"?{1 + own * row + place}" for place in range(own))
         + ")"
         for row in range(rows)
     )
@@ -78,39 +72,34 @@ def _insert_statement(rows: int) -> str:
     return f"INSERT INTO {samples.name} ({names}) VALUES {values}"  # noqa: S608
 
 
-def prepare(records: Records) -> Statements:
-    """What SQLite will be asked to insert; the run's number is left open."""
-    own = len(FLOAT_COLUMNS)
-    values = _floats(records).ravel().tolist()
-    cycle, step = records.cycle.tolist(), records.step.tolist()
-    visit, seq = records.visit.tolist(), records.seq.tolist()
-    statements: Statements = []
-    for first, end in _alike(records):
-        for row in range(first, end, MOST_ROWS):
-            rows = min(MOST_ROWS, end - row)
-            given = values[row * own : (row + rows) * own]
-            statements.append((rows, [0, cycle[row], step[row], visit[row], seq[row], *given]))
-    return statements
-
-
 def _insert(connection: Connection, blocks: Sequence[Block]) -> None:
     cursor: Any = connection.connection.cursor()
     with as_sqlalchemy_raises(connection):
-        for run_number, records, prepared in blocks:
-            for rows, values in prepare(records) if prepared is None else prepared:
-                values[0] = run_number
+        for run_number, records in blocks:
+            for rows, values in _statements(run_number, records):
                 cursor.execute(_insert_statement(rows), values)
         cursor.close()
 
 
+def _statements(run_number: int, records: Records) -> Iterator[tuple[int, list[Any]]]:
+    """How many rows, and the values. Made block by block: what was just made is still near."""
+    own = len(FLOAT_COLUMNS)
+    values = _floats(records).ravel().tolist()
+    cycle, step = records.cycle.tolist(), records.step.tolist()
+    visit, seq = records.visit.tolist(), records.seq.tolist()
+    for first, end in _alike(records):
+        for row in range(first, end, MOST_ROWS):
+            rows = min(MOST_ROWS, end - row)
+            given = values[row * own : (row + rows) * own]
+            given += (run_number, cycle[row], step[row], visit[row], seq[row])
+            yield rows, given
+
+
 def _alike(records: Records) -> Iterator[tuple[int, int]]:
     """Rows first to end (exclusive) that share cycle, step and visit, and whose seq has no gap."""
-    changed = (
-        (np.diff(records.visit) != 0)
-        | (np.diff(records.step) != 0)
-        | (np.diff(records.cycle) != 0)
-        | (np.diff(records.seq) != 1)
-    )
+    changed = np.diff(records.seq) != 1
+    for column in (records.visit, records.step, records.cycle):
+        changed |= column[1:] != column[:-1]
     edges = [0, *(np.flatnonzero(changed) + 1).tolist(), len(records)]
     return itertools.pairwise(edges)
 

@@ -94,7 +94,9 @@ class Ingest:
         self._engine = engine
         self._memory = Memory()
 
-    def commit(self, payloads: Sequence[bytes], nodes: Sequence[str] = ()) -> Committed:
+    def commit(
+        self, payloads: Sequence[bytes], nodes: Sequence[str] = (), *, checked: bool = False
+    ) -> Committed:
         """Take in a group of batches in one transaction.
 
         What cannot be understood or kept goes to quarantine. If it names its journal and number it
@@ -104,12 +106,13 @@ class Ingest:
         Args:
             payloads: batches as they came; duplicates and any order do no harm.
             nodes: the node that each came from, if known.
+            checked: see :func:`labctl.archive.arrivals.are_all_good`.
 
         Raises:
             sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError: the database is away,
                 locked or full. Nothing was committed; call again with the same payloads.
         """
-        return self.take_in(understand(payloads, nodes))
+        return self.take_in(understand(payloads, nodes, checked=checked))
 
     def take_in(self, arrivals: Arrivals) -> Committed:
         """The same, for a group that was understood before: see :meth:`commit`."""
@@ -153,7 +156,7 @@ class Ingest:
         committed.quarantined = _into_quarantine(connection, refused, now_s)
         kept = [arrived for arrived in new if not arrived.whole]
         blocks = [
-            Block(runs[arrived.batch.run].run_number, arrived.records, arrived.statements)
+            Block(runs[arrived.batch.run].run_number, arrived.records)
             for arrived in kept
             if arrived.records is not None
         ]

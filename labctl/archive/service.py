@@ -23,9 +23,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 import labctl
 from labctl.alarms.states import AlarmState
 from labctl.archive.alarm_store import AlarmRow, read_alarms
-from labctl.archive.arrivals import Arrivals, understand
 from labctl.archive.database import open_engine, upgrade
-from labctl.archive.ingest import Committed, Ingest, SourceAck
+from labctl.archive.ingest import Committed, SourceAck
 from labctl.archive.telling import (
     Message,
     ack_message,
@@ -35,6 +34,7 @@ from labctl.archive.telling import (
     last_of_each_run,
     latest_cycles,
 )
+from labctl.archive.writer import ProcessWriter, ThreadWriter, Writer, WriterGoneError
 from labctl.clock import Clock, RealClock
 from labctl.errors import ArchiveError, LabctlError, StreamError
 from labctl.stream import topics
@@ -46,9 +46,13 @@ from labctl.stream.connection import (
     MqttConfig,
     stay_connected,
 )
+from labctl.stream.parcels import open_parcel
 from labctl.stream.topics import ArchiveState, Presence
 
 log = logging.getLogger(__name__)
+
+_ON_THEIR_WAY = 2
+"""Groups: one is committed, and the next one is brought to where that is done."""
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -62,7 +66,7 @@ class GroupLimits:
     """
 
     wait_s: float = 0.1
-    bytes: int = 2 * 1024 * 1024
+    bytes: int = 4 * 1024 * 1024
     messages: int = 500
     alarms_every_s: float = 2.0
 
@@ -110,27 +114,6 @@ class _Inbox:
         return group
 
 
-class _Group:
-    """Messages that are committed together."""
-
-    def __init__(self, messages: list[aiomqtt.Message], *, for_sqlite: bool) -> None:
-        self.messages = messages
-        self._for_sqlite = for_sqlite
-        self._arrivals: Arrivals | None = None
-
-    def understand(self) -> Arrivals:
-        """Decode and check, ahead of :meth:`commit`."""
-        payloads = [bytes(message.payload) for message in self.messages]
-        nodes = [_node_of(str(message.topic)) for message in self.messages]
-        self._arrivals = understand(payloads, nodes, for_sqlite=self._for_sqlite)
-        return self._arrivals
-
-    def commit(self, ingest: Ingest) -> Committed:
-        """See :meth:`Ingest.commit`; a second try begins with the messages as they came."""
-        arrivals, self._arrivals = self._arrivals, None
-        return ingest.take_in(self.understand() if arrivals is None else arrivals)
-
-
 class ArchiveService:
     """Keeps the archive at ``url`` up to date for as long as :meth:`run` runs.
 
@@ -140,6 +123,7 @@ class ArchiveService:
         share: if given, archives with the same share divide the batches between them (PostgreSQL
             and MQTT 5 only); each then needs a name of its own.
         on_ready: called once, when the database is open and up to date.
+        own_process: commit in a process beside this one, which is faster and takes longer to start.
 
     Raises:
         ArchiveError: not an address of an archive.
@@ -156,10 +140,12 @@ class ArchiveService:
         clock: Clock | None = None,
         limits: GroupLimits | None = None,
         on_ready: Callable[[], None] | None = None,
+        own_process: bool = False,
     ) -> None:
         self.status = ArchiveStatus()
         self.connection_status = ConnectionStatus()
         self._engine: Engine = open_engine(url)
+        self._reader: Engine = open_engine(url, read_only=True)
         self._mqtt = mqtt
         self._name = name
         self._filter = topics.shared_batches(share) if share else topics.ALL_BATCHES
@@ -167,7 +153,9 @@ class ArchiveService:
         self._clock = clock or RealClock()
         self._limits = limits or GroupLimits()
         self._on_ready = on_ready
-        self._ingest = Ingest(self._engine)
+        self._writer: Writer = ProcessWriter(url) if own_process else ThreadWriter(self._engine)
+        self._own_process = own_process
+        self._turn = asyncio.Lock()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="archive")
         self._said: dict[int, AlarmRow] = {}
         self._alarms_changed = asyncio.Event()
@@ -181,6 +169,10 @@ class ArchiveService:
         """
         try:
             await self._patiently(upgrade, self._engine)
+            if self._own_process:
+                # Its process alone has the database open for writing.
+                await self._in_worker(self._engine.dispose)
+            await self._until_done(self._writer.start)
             if self._on_ready is not None:
                 self._on_ready()
             await stay_connected(
@@ -201,20 +193,21 @@ class ArchiveService:
                 error = error.exceptions[0]
             raise error from group
         finally:
+            await asyncio.shield(self._writer.close())
             self._worker.submit(self._engine.dispose)
+            self._worker.submit(self._reader.dispose)
             self._worker.shutdown(wait=True)
 
     async def _serve(self, connection: Connection) -> None:
         inbox = _Inbox(self._limits)
-        understood: asyncio.Queue[_Group] = asyncio.Queue(maxsize=1)
         said: asyncio.Queue[Committed] = asyncio.Queue(maxsize=20)
         await connection.subscribe(self._filter)
         await self._say_what_stands(connection)
         await connection.announce()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._receive(connection, inbox), name="receive")
-            tasks.create_task(self._understand(inbox, understood), name="understand")
-            tasks.create_task(self._commit(connection, understood, said), name="commit")
+            for _ in range(_ON_THEIR_WAY):
+                tasks.create_task(self._commit(connection, inbox, said), name="commit")
             tasks.create_task(self._tell(connection, said), name="tell")
             tasks.create_task(self._tell_alarms(connection), name="alarms")
 
@@ -222,29 +215,27 @@ class ArchiveService:
         async for message in connection.messages():
             await inbox.put(message)
 
-    async def _understand(self, inbox: _Inbox, understood: asyncio.Queue[_Group]) -> None:
-        """One group ahead of the database, which spends most of its time outside Python."""
-        for_sqlite = self._engine.dialect.name == "sqlite"
-        while True:
-            group = _Group(await inbox.take_group(self._clock), for_sqlite=for_sqlite)
-            await asyncio.to_thread(group.understand)
-            await understood.put(group)
-
     async def _commit(
-        self,
-        connection: Connection,
-        understood: asyncio.Queue[_Group],
-        said: asyncio.Queue[Committed],
+        self, connection: Connection, inbox: _Inbox, said: asyncio.Queue[Committed]
     ) -> None:
         while True:
-            group = await understood.get()
-            committed = await self._patiently(group.commit, self._ingest)
+            async with self._turn:
+                messages = await inbox.take_group(self._clock)
+            payloads: list[bytes] = []
+            nodes: list[str] = []
+            for message in messages:
+                batches = open_parcel(bytes(message.payload))
+                payloads += batches
+                nodes += [_node_of(str(message.topic))] * len(batches)
+            committed = await self._until_done(
+                functools.partial(self._writer.commit, payloads, nodes)
+            )
             self.status.groups += 1
             self.status.batches += committed.batches
             self.status.readings += committed.readings
             self.status.duplicates += committed.duplicates
             self.status.quarantined += committed.quarantined
-            for message in group.messages:
+            for message in messages:
                 connection.acknowledge(message)
             await said.put(committed)
 
@@ -293,7 +284,7 @@ class ArchiveService:
         self._said = now
 
     def _read(self, look: Callable[[Database], Result]) -> Result:
-        with self._engine.begin() as database:
+        with self._reader.begin() as database:
             return look(database)
 
     def _read_alarms(self) -> dict[int, AlarmRow]:
@@ -330,10 +321,19 @@ class ArchiveService:
         self, work: Callable[Given, Result], *given: Given.args, **named: Given.kwargs
     ) -> Result:
         """Do ``work`` in the worker thread, again and again while the database is away."""
+        call = functools.partial(work, *given, **named)
+        return await self._until_done(lambda: self._in_worker(call))
+
+    async def _until_done(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        """Await ``work``, again and again while the database is away."""
         backoff = Backoff(first_s=0.1, most_s=10.0)
         while True:
             try:
-                result = await self._in_worker(functools.partial(work, *given, **named))
+                result = await work()
+            except WriterGoneError as error:
+                self.status.problem = str(error)
+                log.warning("%s (it is started again; nothing is lost)", error)
+                await self._clock.sleep(backoff.next_s())
             except (ArchiveError, DBAPIError) as error:
                 cause = error if isinstance(error, DBAPIError) else error.__cause__
                 if not isinstance(cause, OperationalError | InterfaceError):

@@ -65,7 +65,9 @@ def run(
     address, broker, named = _where(config, url, mqtt, name)
 
     async def serve() -> None:
-        service = ArchiveService(address, broker, name=named, share=share, on_ready=ready)
+        service = ArchiveService(
+            address, broker, name=named, share=share, on_ready=ready, own_process=True
+        )
         await service.run()
 
     run_service(serve)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 import aiomqtt
@@ -26,6 +27,7 @@ from labctl.stream.connection import (
     stay_connected,
 )
 from labctl.stream.outbox import Outbox
+from labctl.stream.parcels import fits, pack_parcel
 from labctl.stream.topics import Ack, ArchiveState, NodeState, Presence, Signal
 from labctl.stream.window import Window, WindowLimits
 
@@ -165,14 +167,26 @@ class Publisher:
             if not batches and window.read_after == after:
                 await first_of(self._wake.wait(), self._outbox.wait_for_more(after))
                 continue
-            for number, payload in wanted:
+            left = deque(wanted)
+            while left:
                 await slots.acquire()
                 if window.epoch != epoch or not window.has_room:
                     slots.release()
                     break
-                window.sent(number, len(payload), self._clock.monotonic_s())
-                self._batches_sent += 1
-                tasks.create_task(self._publish(connection, payload, slots))
+                message = pack_parcel(self._next_parcel(left))
+                tasks.create_task(self._publish(connection, message, slots))
+
+    def _next_parcel(self, left: deque[tuple[int, bytes]]) -> list[bytes]:
+        """Batches that go out together now; at least one."""
+        parcel: list[bytes] = []
+        size_b = 0
+        while left and self._window.has_room and (not parcel or fits(size_b, left[0][1])):
+            number, payload = left.popleft()
+            self._window.sent(number, len(payload), self._clock.monotonic_s())
+            parcel.append(payload)
+            size_b += len(payload)
+        self._batches_sent += len(parcel)
+        return parcel
 
     async def _publish(
         self, connection: Connection, payload: bytes, slots: asyncio.Semaphore

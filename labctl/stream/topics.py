@@ -2,7 +2,7 @@
 
 | topic | from | QoS, retained | payload |
 |---|---|---|---|
-| ``labctl/v1/{node}/batch`` | node | 1, no | a batch, byte for byte as the journal keeps it |
+| ``labctl/v1/{node}/batch`` | node | 1, no | a batch as the journal keeps it, or several |
 | ``labctl/v1/{node}/ack`` | archive | 1, yes | :class:`Ack` |
 | ``labctl/v1/{node}/state`` | node (birth, will) | 1, yes | :class:`NodeState` |
 | ``labctl/v1/{node}/channel/{channel}/latest`` | node | 0, yes | :class:`ChannelLatest` |

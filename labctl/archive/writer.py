@@ -1,0 +1,287 @@
+"""Where groups of batches are committed: in a thread of the archive's process, or beside it.
+
+Python runs one thread at a time. Beside the thread that hears the broker, the one that feeds the
+database waits for its turn at every statement, and loses a third of its time to that; in a process
+of its own it waits for the database alone. Both ways commit one group after the other, in the order
+in which they were given, and the database is the same.
+
+A process that dies is started again: what it had not answered was not committed for certain, is
+given again, and the ledger drops what was committed all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import pickle
+import queue
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Final, Protocol, TypeVar, cast
+
+from sqlalchemy import Engine
+
+from labctl.archive.arrivals import are_all_good
+from labctl.archive.database import open_engine
+from labctl.archive.ingest import Committed, Ingest
+
+log = logging.getLogger(__name__)
+
+_CLOSE_S: Final = 5.0
+_Answer = tuple[object, list[logging.LogRecord]]
+"""What came of a question, an exception perhaps, and what was logged meanwhile."""
+Done = TypeVar("Done")
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Batches, the node of each, and whether all of them are good."""
+
+    payloads: list[bytes]
+    nodes: list[str]
+    checked: bool
+
+
+class WriterGoneError(Exception):
+    """The process that commits has died; another one takes its place when it is asked again."""
+
+
+class Writer(Protocol):
+    """Commits groups of batches, one after the other."""
+
+    async def start(self) -> None:
+        """Get ready, so that the first group need not wait."""
+        ...
+
+    async def commit(self, payloads: Sequence[bytes], nodes: Sequence[str]) -> Committed:
+        """See :meth:`labctl.archive.ingest.Ingest.commit`. A commit that has begun is finished,
+        also when the caller is cancelled.
+
+        Raises:
+            WriterGoneError: it is not known whether it was committed; ask again.
+        """
+        ...
+
+    async def do(self, work: Callable[[Engine], Done]) -> Done:
+        """Let ``work`` write between two groups: a function of a module, or a partial of one.
+
+        Raises:
+            WriterGoneError: it is not known whether it was done.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what has begun, and let go of the database."""
+        ...
+
+
+class ThreadWriter:
+    """In a thread; ``engine`` stays the caller's."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._ingest = Ingest(engine)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
+
+    async def start(self) -> None:
+        """See :class:`Writer`."""
+
+    async def commit(self, payloads: Sequence[bytes], nodes: Sequence[str]) -> Committed:
+        """See :class:`Writer`."""
+        return await _to_the_end(self._thread, lambda: self._ingest.commit(payloads, nodes))
+
+    async def do(self, work: Callable[[Engine], Done]) -> Done:
+        """See :class:`Writer`."""
+        return await _to_the_end(self._thread, lambda: work(self._engine))
+
+    async def close(self) -> None:
+        """See :class:`Writer`."""
+        await asyncio.to_thread(self._thread.shutdown)
+
+
+class ProcessWriter:
+    """In a process that has the database at ``url`` open for itself."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._process: BaseProcess | None = None
+        self._connection: Connection | None = None
+        self._changing = threading.RLock()
+        self._sending = ThreadPoolExecutor(1, thread_name_prefix="to writer")
+        self._hearing = ThreadPoolExecutor(1, thread_name_prefix="from writer")
+
+    async def start(self) -> None:
+        """See :class:`Writer`."""
+        await self.commit((), ())
+
+    async def commit(self, payloads: Sequence[bytes], nodes: Sequence[str]) -> Committed:
+        """See :class:`Writer`. The next group is on its way while one is committed: call it twice
+        at once to make use of that."""
+        asked = functools.partial(_as_group, list(payloads), list(nodes))
+        return cast("Committed", await self._ask(asked))
+
+    async def do(self, work: Callable[[Engine], Done]) -> Done:
+        """See :class:`Writer`."""
+        return cast("Done", await self._ask(lambda: work))
+
+    async def _ask(self, question: Callable[[], object]) -> object:
+        # Both at once, so that answers come in the order of the questions.
+        sending = self._sending.submit(self._send, question)
+        return await _to_the_end(self._hearing, lambda: self._hear(sending.result()))
+
+    async def close(self) -> None:
+        """See :class:`Writer`."""
+        await asyncio.to_thread(self._close)
+
+    def _send(self, question: Callable[[], object]) -> Connection | None:
+        """The connection that a question went over; None if the process is gone. It is made ready
+        here, while the process works on the one before."""
+        asked = pickle.dumps(question(), protocol=5)
+        with self._changing:
+            connection = self._connection
+            if connection is None or self._process is None or not self._process.is_alive():
+                connection = self._start()
+        try:
+            connection.send_bytes(asked)
+        except (OSError, ValueError):
+            return None
+        return connection
+
+    def _hear(self, connection: Connection | None) -> object:
+        try:
+            if connection is None:
+                raise EOFError
+            answer, said = _loaded(connection.recv_bytes())
+        except (EOFError, OSError):
+            with self._changing:
+                if connection is None or connection is self._connection:
+                    self._let_go()
+            raise WriterGoneError("the process that commits has ended without a word") from None
+        for record in said:
+            logging.getLogger(record.name).handle(record)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _start(self) -> Connection:
+        self._let_go()
+        context = get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=_serve, args=(self._url, theirs), name="labctl archive writer", daemon=True
+        )
+        process.start()
+        theirs.close()
+        self._process, self._connection = process, ours
+        return ours
+
+    def _let_go(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._process is not None:
+            self._process.join(_CLOSE_S)
+            if self._process.is_alive():
+                self._process.kill()
+                self._process.join()
+            self._process = None
+
+    def _close(self) -> None:
+        self._sending.shutdown(wait=True)
+        self._hearing.shutdown(wait=True)
+        self._let_go()
+
+
+def _as_group(payloads: list[bytes], nodes: list[str]) -> _Group:
+    return _Group(payloads, nodes, are_all_good(payloads))
+
+
+async def _to_the_end(thread: ThreadPoolExecutor, work: Callable[[], Done]) -> Done:
+    future = asyncio.get_running_loop().run_in_executor(thread, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        if not future.cancelled():
+            future.exception()
+        raise
+
+
+def _loaded(answer: bytes) -> _Answer:
+    loaded: _Answer = pickle.loads(answer)  # noqa: S301 - of our own child
+    return loaded
+
+
+class _Said(logging.Handler):
+    """Keeps what is logged, for the parent to say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record, with its text made: its arguments may be anything."""
+        record.msg, record.args = record.getMessage(), None
+        record.exc_info = None
+        self.records.append(record)
+
+    def take(self) -> list[logging.LogRecord]:
+        """What was kept since the last time."""
+        records, self.records = self.records, []
+        return records
+
+
+def _serve(url: str, connection: Connection) -> None:
+    """The process: questions in, answers out, until the other end is closed or gone."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the parent ends it, after the last commit
+    said = _Said()
+    logging.basicConfig(level=logging.INFO, handlers=[said], force=True)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    questions: queue.Queue[bytes | None] = queue.Queue(maxsize=1)
+    threading.Thread(target=_take_in, args=(connection, questions), daemon=True).start()
+    engine = open_engine(url)
+    ingest = Ingest(engine)
+    try:
+        while (question := questions.get()) is not None:
+            answer: object
+            try:
+                asked = pickle.loads(question)  # noqa: S301 - of our own parent
+                if isinstance(asked, _Group):
+                    answer = ingest.commit(asked.payloads, asked.nodes, checked=asked.checked)
+                else:
+                    answer = asked(engine)
+            except Exception as error:  # noqa: BLE001 - it is for the parent to take
+                answer = error
+            with contextlib.suppress(OSError):
+                connection.send_bytes(_packed(answer, said.take()))
+    finally:
+        engine.dispose()
+
+
+def _take_in(connection: Connection, questions: queue.Queue[bytes | None]) -> None:
+    """The next question is read while one is worked on."""
+    while True:
+        try:
+            questions.put(connection.recv_bytes())
+        except (EOFError, OSError):
+            questions.put(None)
+            return
+
+
+def _packed(answer: object, said: list[logging.LogRecord]) -> bytes:
+    try:
+        packed = pickle.dumps((answer, said), protocol=5)
+        if isinstance(answer, Exception):
+            _loaded(packed)
+    except Exception as error:  # noqa: BLE001 - whatever cannot be packed
+        packed = pickle.dumps((RuntimeError(f"{answer!r}, which cannot be told: {error}"), said))
+    return packed
