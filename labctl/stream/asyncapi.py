@@ -87,8 +87,8 @@ def document() -> dict[str, Any]:
             "version": "1",
             "description": "What nodes and archives of a laboratory say over MQTT. Everything but "
             "the batch is JSON; a message with a batch is the batch, or a parcel: LCP1, and then "
-            "for each batch its length (4 bytes, little endian) and the batch. A number that is not "
-            "known is null. Fields may be added within v1; unknown ones are to be passed over.",
+            "for each batch its length (4 bytes, little endian) and the batch. A number that is "
+            "not known is null. Fields may be added within v1; unknown ones are to be passed over.",
         },
         "defaultContentType": _JSON,
         "channels": {topic.name: _channel(topic) for topic in TOPICS},
