@@ -76,7 +76,7 @@ class Arrived:
         self.refused = [
             Refused(
                 reason=reason,
-                payload=self.payload,
+                payload=bytes(self.payload),
                 source=self.batch.source,
                 number=self.batch.number,
             )

@@ -85,13 +85,13 @@ def _statements(run_number: int, records: Records) -> Iterator[tuple[int, list[A
     """How many rows, and the values. Made block by block: what was just made is still near."""
     own = len(FLOAT_COLUMNS)
     values = _floats(records).ravel().tolist()
-    cycle, step = records.cycle.tolist(), records.step.tolist()
-    visit, seq = records.visit.tolist(), records.seq.tolist()
+    cycle, step, visit, seq = records.cycle, records.step, records.visit, records.seq
     for first, end in _alike(records):
         for row in range(first, end, MOST_ROWS):
             rows = min(MOST_ROWS, end - row)
             given = values[row * own : (row + rows) * own]
-            given += (run_number, cycle[row], step[row], visit[row], seq[row])
+            at = cycle.item(row), step.item(row), visit.item(row), seq.item(row)
+            given += (run_number, *at)
             yield rows, given
 
 

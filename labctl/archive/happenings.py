@@ -87,22 +87,24 @@ def apply_events(
 ) -> int:
     """Take in the events of new batches; gives how many there were."""
     placed = [
-        _Placed(one.batch.source, one.batch.number, position, event)
+        (one.batch.source, one.batch.number, position, event)
         for one in arrived
         if isinstance(one.batch, EventsBatch) and not one.whole
         for position, event in enumerate(one.batch.events)
     ]
     rows: defaultdict[Table, list[Row]] = defaultdict(list)
     subjects: defaultdict[type, set[str]] = defaultdict(set)
-    for one in placed:
-        event = one.event
+    for source, number, position, event in placed:
         if isinstance(event, StepEnded):
             rows[schema.steps].append(_row(event, run_numbers))
-        elif isinstance(event, CycleEnded):
-            rows[schema.cycles].append(
-                _row(event, run_numbers) | {"batch_number": one.number, "judged": False}
-            )
-        elif isinstance(event, SpectrumMeasured):
+            continue
+        if isinstance(event, CycleEnded):
+            row = _row(event, run_numbers)
+            row["batch_number"], row["judged"] = number, False
+            rows[schema.cycles].append(row)
+            continue
+        one = _Placed(source, number, position, event)
+        if isinstance(event, SpectrumMeasured):
             rows[schema.spectra] += _spectrum_rows(event, run_numbers)
         elif isinstance(event, MarkerSet):
             rows[schema.markers].append(_marker_row(one, event, run_numbers))

@@ -14,10 +14,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import logging
+import os
 import pickle
 import queue
 import signal
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +28,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Final, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from sqlalchemy import Engine
 
@@ -36,6 +39,7 @@ from labctl.archive.ingest import Committed, Ingest
 log = logging.getLogger(__name__)
 
 _CLOSE_S: Final = 5.0
+_BUFFER_B: Final = 1024 * 1024
 _Answer = tuple[object, list[logging.LogRecord]]
 """What came of a question, an exception perhaps, and what was logged meanwhile."""
 Done = TypeVar("Done")
@@ -43,9 +47,9 @@ Done = TypeVar("Done")
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Batches, the node of each, and whether all of them are good."""
+    """Batches (or only their lengths), the node of each, and whether all of them are good."""
 
-    payloads: list[bytes]
+    payloads: list[Any]
     nodes: list[str]
     checked: bool
 
@@ -144,13 +148,13 @@ class ProcessWriter:
     def _send(self, question: Callable[[], object]) -> Connection | None:
         """The connection that a question went over; None if the process is gone. It is made ready
         here, while the process works on the one before."""
-        asked = pickle.dumps(question(), protocol=5)
+        asked = question()
         with self._changing:
             connection = self._connection
             if connection is None or self._process is None or not self._process.is_alive():
                 connection = self._start()
         try:
-            connection.send_bytes(asked)
+            _send(connection, asked)
         except (OSError, ValueError):
             return None
         return connection
@@ -215,6 +219,40 @@ async def _to_the_end(thread: ThreadPoolExecutor, work: Callable[[], Done]) -> D
         raise
 
 
+def _send(connection: Connection, question: object) -> None:
+    """A group's batches follow it as they are, past the copies that pickling would make."""
+    if not isinstance(question, _Group):
+        connection.send_bytes(pickle.dumps(question))
+        return
+    sizes = [len(payload) for payload in question.payloads]
+    connection.send_bytes(pickle.dumps(_Group(sizes, question.nodes, question.checked)))
+    with _stream_of(connection) as stream:
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_B)
+        for payload in question.payloads:
+            stream.sendall(payload)
+
+
+def _received(connection: Connection) -> object:
+    question: object = pickle.loads(connection.recv_bytes())  # noqa: S301 - of our own parent
+    if not isinstance(question, _Group):
+        return question
+    whole = memoryview(bytearray(sum(question.payloads)))
+    with _stream_of(connection) as stream:
+        got = 0
+        while got < len(whole):
+            count = stream.recv_into(whole[got:])
+            if not count:
+                raise EOFError
+            got += count
+    ends = list(itertools.accumulate(question.payloads, initial=0))
+    payloads = [whole[first:end] for first, end in itertools.pairwise(ends)]
+    return _Group(payloads, question.nodes, question.checked)
+
+
+def _stream_of(connection: Connection) -> socket.socket:
+    return socket.socket(fileno=os.dup(connection.fileno()))
+
+
 def _loaded(answer: bytes) -> _Answer:
     loaded: _Answer = pickle.loads(answer)  # noqa: S301 - of our own child
     return loaded
@@ -246,7 +284,7 @@ def _serve(url: str, connection: Connection) -> None:
     said = _Said()
     logging.basicConfig(level=logging.INFO, handlers=[said], force=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    questions: queue.Queue[bytes | None] = queue.Queue(maxsize=1)
+    questions: queue.Queue[object | None] = queue.Queue(maxsize=1)
     threading.Thread(target=_take_in, args=(connection, questions), daemon=True).start()
     engine = open_engine(url)
     ingest = Ingest(engine)
@@ -254,11 +292,7 @@ def _serve(url: str, connection: Connection) -> None:
         while (question := questions.get()) is not None:
             answer: object
             try:
-                asked = pickle.loads(question)  # noqa: S301 - of our own parent
-                if isinstance(asked, _Group):
-                    answer = ingest.commit(asked.payloads, asked.nodes, checked=asked.checked)
-                else:
-                    answer = asked(engine)
+                answer = _done(question, engine, ingest)
             except Exception as error:  # noqa: BLE001 - it is for the parent to take
                 answer = error
             with contextlib.suppress(OSError):
@@ -267,11 +301,20 @@ def _serve(url: str, connection: Connection) -> None:
         engine.dispose()
 
 
-def _take_in(connection: Connection, questions: queue.Queue[bytes | None]) -> None:
+def _done(question: object, engine: Engine, ingest: Ingest) -> object:
+    if isinstance(question, _Group):
+        payloads = question.payloads
+        if not question.checked:
+            payloads = [bytes(payload) for payload in payloads]
+        return ingest.commit(payloads, question.nodes, checked=question.checked)
+    return cast("Callable[[Engine], object]", question)(engine)
+
+
+def _take_in(connection: Connection, questions: queue.Queue[object | None]) -> None:
     """The next question is read while one is worked on."""
     while True:
         try:
-            questions.put(connection.recv_bytes())
+            questions.put(_received(connection))
         except (EOFError, OSError):
             questions.put(None)
             return
