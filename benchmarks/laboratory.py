@@ -476,9 +476,15 @@ class Laboratory:
 
 @contextlib.asynccontextmanager
 async def laboratory(
-    folder: Path, kind: Kind, *, speed: str = "virtual", fast_A: float = math.inf, poll_s: float = 5
+    folder: Path,
+    kind: Kind,
+    *,
+    speed: str = "virtual",
+    fast_A: float = math.inf,
+    poll_s: float = 5,
+    more: str = "",
 ) -> AsyncIterator[Laboratory]:
-    """A laboratory in ``folder``, until the block is left."""
+    """A laboratory in ``folder``, until the block is left; ``more`` is added to its labctl.toml."""
     seen = Seen(fast_A)
     place = folder / "instrument"
     place.mkdir(parents=True)
@@ -488,7 +494,7 @@ async def laboratory(
         (folder / "labctl.toml").write_text(
             f'[node]\nname = "lab"\nspeed = "{"virtual" if kind.virtual_only else speed}"\n'
             f'poll_s = {poll_s}\nlock_dir = "locks"\n'
-            f'[mqtt]\nurl = "mqtt://127.0.0.1:1"\n[instruments.{INSTRUMENT}]\n{lines}\n',
+            f'[mqtt]\nurl = "mqtt://127.0.0.1:1"\n[instruments.{INSTRUMENT}]\n{lines}\n{more}',
             encoding="utf-8",
         )
         (folder / "locks").mkdir(exist_ok=True)
@@ -500,9 +506,9 @@ async def laboratory(
             finally:
                 working.cancel()
                 await asyncio.gather(working, return_exceptions=True)
-                clock = node.instruments[INSTRUMENT].clock
-                if isinstance(clock, SteppedClock):
-                    await clock.close()
+                for instrument in node.instruments.values():
+                    if isinstance(instrument.clock, SteppedClock):
+                        await instrument.clock.close()
 
 
 _ONE_SCHEMA_AT_A_TIME = threading.Lock()
@@ -542,4 +548,6 @@ async def until(
 
 
 def _toml(value: str | float) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return f'"{value}"' if isinstance(value, str) else repr(value)
