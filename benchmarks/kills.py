@@ -2,11 +2,11 @@
 
     python benchmarks/kills.py [--kills 100] [--postgresql] [--seed 1]
 
-The quick demo, again and again, each time with random kills (SIGKILL) of daemon, archive, broker
-and simulated rack while the cells are measured, with the broker frozen (SIGSTOP) for some seconds
-and the database locked (SQLite) or restarted at once (PostgreSQL) between them. An MQTT client that
-is no part of labctl (paho, with a session of its own) keeps every batch that it hears. The archive
-must come out as that of a demo that nothing happened to, to the bit.
+The quick demo, again and again, each time with random kills (SIGKILL) of daemon, archive, its
+writer, broker and simulated rack while the cells are measured, with the broker frozen (SIGSTOP) for
+some seconds and the database locked (SQLite) or restarted at once (PostgreSQL) between them. An
+MQTT client that is no part of labctl (paho, with a session of its own) keeps every batch that it
+hears. The archive must come out as that of a demo that nothing happened to, to the bit.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ from labctl.supervisor import Supervisor, supervise
 
 SEED = 7
 STUDY = capacities(SEED)
-COUNTED = ("daemon", "archive", "broker")
+WRITER = "archive's writer"
+COUNTED = ("daemon", "archive", "broker", WRITER)
 VICTIMS = (*COUNTED, "rack1")
 WHAT = (*COUNTED, *COUNTED, *COUNTED, "rack1", "broker stopped", "database stopped")
 KILLS_A_ROUND = 6
@@ -100,15 +101,18 @@ class Trouble:
         """Called several times a second while the cells are measured."""
         self.records = sum(run.seq for run in status.runs)
         while self.marks and self.records >= self.marks[0]:
-            self.marks.pop(0)
             what = self.random.choice(WHAT)
-            self.done[what] += 1
             if what == "database stopped":
                 self.stop_database()
             elif what == "broker stopped":
                 self.frozen.append(asyncio.create_task(self._freeze("broker")))
             else:
-                os.kill(self._pid(what), signal.SIGKILL)
+                try:
+                    os.kill(self._pid(what), signal.SIGKILL)
+                except ProcessLookupError:
+                    return  # it died a moment ago and is not there again: next time
+            self.marks.pop(0)
+            self.done[what] += 1
 
     async def _freeze(self, name: str) -> None:
         pid = self._pid(name)
@@ -126,7 +130,13 @@ class Trouble:
 
     def _pid(self, name: str) -> int:
         assert self.supervisor is not None
-        return self.supervisor.children[name].pid
+        if name != WRITER:
+            return self.supervisor.children[name].pid
+        for pid in _children(self.supervisor.children["archive"].pid):
+            with contextlib.suppress(OSError):
+                if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return pid
+        raise ProcessLookupError
 
 
 def _children(pid: int) -> list[int]:
@@ -219,10 +229,15 @@ def lock_sqlite(folder: Path) -> Callable[[], None]:
     """Somebody else writes into the file for some seconds."""
 
     def lock() -> None:
-        connection = sqlite3.connect(folder / "archive.db", check_same_thread=False, timeout=10.0)
-        connection.isolation_level = None
-        connection.execute("BEGIN IMMEDIATE")
-        asyncio.get_running_loop().call_later(STOPPED_S, connection.close)
+        loop = asyncio.get_running_loop()
+        connection = sqlite3.connect(folder / "archive.db", timeout=0.05, isolation_level=None)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            connection.close()
+            loop.call_later(0.05, lock)  # the archive has it at this moment
+        else:
+            loop.call_later(STOPPED_S, connection.close)
 
     return lock
 

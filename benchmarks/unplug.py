@@ -84,7 +84,7 @@ KINDS: dict[str, tuple[Kind, str]] = {
 }
 """With the speed of its time. The last one has its power from the cable that is pulled."""
 
-NEVER_S = 8.0
+NEVER_S = 20.0
 """How long, by the wall, an instrument that never comes back is waited for here."""
 LATEST_S = 120.0
 """By the wall; what has come to nothing by then never will."""
@@ -127,6 +127,8 @@ class Outcome:
     highest_V: float
     lowest_V: float
     problems: tuple[str, ...] = ()
+    told: tuple[tuple[str, bool], ...] = ()
+    """Conditions that were journalled, with whether they began to hold."""
 
     @property
     def well(self) -> bool:
@@ -288,6 +290,7 @@ class Unplugging:
         doubled = int((np.diff(columns, axis=0) == 0).all(axis=1).sum())
         doubled += int((np.diff(columns[:, 1]) < 0).sum())
         gaps = int((events["kind"] == "gap_recorded").sum())
+        watched = events.loc[events["kind"] == "condition_changed", "detail"]
         unseen_Ah = 0.0
         if isinstance(self._lab.stand, RackStand):
             lost += self._lab.stand.records() - len(numbers)
@@ -312,6 +315,7 @@ class Unplugging:
             highest_V=seen.highest_V,
             lowest_V=seen.lowest_V,
             problems=tuple(str(problem) for problem in problems),
+            told=tuple((str(one["condition"]), bool(one["holds"])) for one in watched),
         )
 
 

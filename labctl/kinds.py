@@ -25,6 +25,7 @@ class Kind(enum.StrEnum):
     POWER_PER_MASS = "power per gram"
     RESISTANCE = "resistance"
     VOLTAGE_RATE = "voltage rate"
+    TEMPERATURE_RATE = "temperature rate"
     FREQUENCY = "frequency"
     DURATION = "duration"
     TEMPERATURE = "temperature"
@@ -54,6 +55,7 @@ BASE_UNITS: dict[Kind, str] = {
     Kind.POWER_PER_MASS: "mW/g",
     Kind.RESISTANCE: "ohm",
     Kind.VOLTAGE_RATE: "V/s",
+    Kind.TEMPERATURE_RATE: "K/s",
     Kind.FREQUENCY: "Hz",
     Kind.DURATION: "s",
     Kind.TEMPERATURE: "degC",
@@ -79,6 +81,7 @@ UNITS: dict[Kind, tuple[str, ...]] = {
     Kind.POWER_PER_MASS: ("mW/g", "W/g", "W/kg", "uW/mg"),
     Kind.RESISTANCE: ("ohm", "kohm", "Mohm", "mohm"),
     Kind.VOLTAGE_RATE: ("mV/s", "V/s", "uV/s", "mV/min", "V/min", "mV/h", "V/h", "uV/h"),
+    Kind.TEMPERATURE_RATE: ("K/min", "K/s", "K/h"),
     Kind.FREQUENCY: ("Hz", "kHz", "mHz", "uHz", "MHz"),
     Kind.DURATION: ("s", "ms", "min", "h", "d", "week"),
     Kind.TEMPERATURE: ("degC", "K"),
@@ -107,6 +110,7 @@ EXAMPLES: dict[Kind, str] = {
     Kind.POWER_PER_MASS: "500 mW/g",
     Kind.RESISTANCE: "100 ohm",
     Kind.VOLTAGE_RATE: "0.1 mV/s",
+    Kind.TEMPERATURE_RATE: "2 K/min",
     Kind.FREQUENCY: "100 kHz",
     Kind.DURATION: "30 min",
     Kind.TEMPERATURE: "25 degC",

@@ -315,13 +315,86 @@ Node: TypeAlias = Step | Loop | Branch | Leave | Finish
 class RetentionAlarm(msgspec.Struct, frozen=True, tag="retention"):
     """Raise when the median discharge capacity of the last ``over_cycles`` comparable cycles falls
     below ``below`` (a fraction) of the reference, the median of cycles ``reference_first`` to
-    ``reference_last``."""
+    ``reference_last``.
+
+    by_default: nobody asked for it, so that it is silent where its reference does not exist.
+    """
 
     below: float = 0.8
     clears_at: float = 0.81
     reference_first: int = 3
     reference_last: int = 7
     over_cycles: int = 5
+    by_default: bool = False
+
+
+class DropAlarm(msgspec.Struct, frozen=True, tag="drop"):
+    """Raise when more than ``more_than`` (a fraction) of the discharge capacity is lost from one
+    comparable cycle to the next, against the median of the last ``against_cycles`` before, and the
+    next ``confirmed_by`` are as low. Over after ``steady_cycles`` at the new level."""
+
+    more_than: float = 0.05
+    against_cycles: int = 5
+    confirmed_by: int = 2
+    steady_cycles: int = 10
+
+
+class EfficiencyAlarm(msgspec.Struct, frozen=True, tag="efficiency"):
+    """Raise when ``enough_cycles`` of the last ``of_cycles`` comparable cycles have a coulombic
+    efficiency below ``below``, or above ``above`` (fractions), or a robust z below ``robust_z``
+    against the ``over_cycles`` before. The first ``first_cycles`` of a class are not judged.
+
+    by_default: nobody asked for ``below``, so that a class of cycles that is healthily below it is
+    compared with its own beginning instead.
+    """
+
+    below: float = 0.99
+    above: float = 1.005
+    robust_z: float = -5.0
+    least_spread: float = 0.0005
+    over_cycles: int = 50
+    enough_cycles: int = 3
+    of_cycles: int = 5
+    first_cycles: int = 2
+    by_default: bool = False
+
+
+class FadeAlarm(msgspec.Struct, frozen=True, tag="fade"):
+    """Raise when the discharge capacity falls, over the last ``over_cycles`` comparable cycles,
+    more than ``times`` as fast as over the first ones after the reference, and by ``at_least`` (a
+    fraction of the reference a cycle) or more. ``limit``: the retention whose cycle is foretold."""
+
+    times: float = 3.0
+    at_least: float = 2e-4
+    over_cycles: int = 50
+    every_cycles: int = 10
+    reference_first: int = 3
+    reference_last: int = 7
+    limit: float = 0.8
+
+
+class KneeAlarm(msgspec.Struct, frozen=True, tag="knee"):
+    """Raise when the discharge capacity of the last ``over_cycles`` comparable cycles bends
+    downwards, and has for ``confirmed_by`` cycles or more. An advice."""
+
+    over_cycles: int = 60
+    confirmed_by: int = 20
+    every_cycles: int = 10
+
+
+class TemperatureAlarm(msgspec.Struct, frozen=True, tag="temperature"):
+    """Raise when the cell is warmer or colder than this, or its temperature changes faster, for
+    ``for_s``. Watched by the node, reading by reading."""
+
+    above_degC: float = math.inf
+    below_degC: float = -math.inf
+    rate_K_per_s: float = math.inf
+    for_s: float = 60.0
+
+
+AlarmRule: TypeAlias = (
+    RetentionAlarm | DropAlarm | EfficiencyAlarm | FadeAlarm | KneeAlarm | TemperatureAlarm
+)
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
@@ -332,7 +405,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     cell: str
     body: tuple[Node, ...]
     limits: Limits
-    alarms: tuple[RetentionAlarm, ...] = ()
+    alarms: tuple[AlarmRule, ...] = ()
 
     @property
     def steps(self) -> tuple[Step, ...]:

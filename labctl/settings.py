@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from labctl.alarms.notify import NotifyConfig, duration_s
+from labctl.archive.packing_policy import Policy, PolicyError, policy_of
 from labctl.clock import clock_from_speed
 from labctl.config import read_toml
 from labctl.errors import ConfigError, Problem, StreamError
@@ -38,10 +40,29 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class ArchiveSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The archive. ``url`` is SQLAlchemy's; the path of an SQLite file is relative to this file."""
+    """The archive. ``url`` is SQLAlchemy's; the path of an SQLite file is relative to this file.
+
+    packed_dir: folder for the samples of packed runs, relative to this file; left out, the one
+        beside an SQLite file.
+    pack_after: runs that ended so long ago are packed by 'labctl archive tidy'; left out, none.
+    raw_kept_for: the samples of packed runs that ended so long ago are deleted by it for ever;
+        left out, never.
+    """
 
     url: str = "sqlite:///archive.db"
     name: str = "main"
+    packed_dir: str = ""
+    pack_after: str = ""
+    raw_kept_for: str = ""
+
+    @property
+    def policy(self) -> Policy:
+        """How long raw data stay where they are.
+
+        Raises:
+            PolicyError: what the file says cannot be carried out.
+        """
+        return policy_of(self.pack_after, self.raw_kept_for)
 
 
 class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,6 +95,27 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return Bounds(name=name, **msgspec.structs.asdict(self))
 
 
+class AlarmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the archive sees by itself.
+
+    node_gone_after: a node that went without a word for so long is an alarm.
+
+    Raises:
+        ValueError: it is no time above 0.
+    """
+
+    node_gone_after: str = "60 s"
+
+    def __post_init__(self) -> None:
+        if not self.node_gone_after_s > 0:
+            raise ValueError("node_gone_after must be above 0")
+
+    @property
+    def node_gone_after_s(self) -> float:
+        """``node_gone_after`` in seconds."""
+        return duration_s("node_gone_after", self.node_gone_after)
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file. Keys of an instrument other than ``driver``, ``chamber`` (the name of the
     instrument that its cells' temperature is set with) and ``time`` (a simulator's time port) are
@@ -82,6 +124,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     node: NodeSettings = NodeSettings()
     mqtt: MqttConfig = MqttConfig()
     archive: ArchiveSettings = ArchiveSettings()
+    alarms: AlarmSettings = AlarmSettings()
+    notifications: NotifyConfig = NotifyConfig()
     broker: BrokerSettings = BrokerSettings()
     instruments: dict[str, dict[str, Any]] = {}
     simulators: dict[str, SimulatorSettings] = {}
@@ -130,6 +174,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             return self.archive.url
         return prefix + str((self.base / self.archive.url.removeprefix(prefix)).resolve())
 
+    @property
+    def notify(self) -> NotifyConfig:
+        """Whom to tell of alarms, with the paths made absolute."""
+        found = self.notifications
+        return msgspec.structs.replace(
+            found,
+            **{
+                name: str(self.base / getattr(found, name))
+                for name in ("urls_file", "heartbeat_file")
+                if getattr(found, name)
+            },
+        )
+
+    @property
+    def packed_dir(self) -> Path | None:
+        """The folder for the samples of packed runs, if the file names one."""
+        return self.base / self.archive.packed_dir if self.archive.packed_dir else None
+
 
 _ADDRESS = re.compile(r"[^:\s]+:[0-9]{1,5}")
 
@@ -169,6 +231,10 @@ def load_settings(path: Path | None) -> Settings:
         problems.append(Problem(f"[node] speed: {error}", file=str(path)))
     if not 0 < settings.node.poll_s < math.inf:
         problems.append(Problem("[node] poll_s must be above 0", file=str(path)))
+    try:
+        _ = settings.archive.policy
+    except PolicyError as error:
+        problems.append(Problem(f"[archive] {error}", file=str(path)))
     for table, names in (
         ("instruments", settings.instruments),
         ("simulators", settings.simulators),

@@ -290,6 +290,7 @@ _READABLE: dict[Kind, tuple[tuple[float, str], ...]] = {
     Kind.POWER: ((1.0, "W"), (1e-3, "mW"), (0.0, "uW")),
     Kind.RESISTANCE: ((1e3, "kohm"), (0.1, "ohm"), (0.0, "mohm")),
     Kind.VOLTAGE_RATE: ((0.1, "V/s"), (1e-5, "mV/s"), (0.0, "mV/h")),
+    Kind.TEMPERATURE_RATE: ((1.0, "K/s"), (1 / 60, "K/min"), (0.0, "K/h")),
     Kind.FREQUENCY: ((1e3, "kHz"), (1.0, "Hz"), (0.0, "mHz")),
     Kind.DURATION: ((2 * 86400.0, "d"), (3600.0, "h"), (120.0, "min"), (0.0, "s")),
     Kind.MASS: ((1.0, "g"), (0.0, "mg")),

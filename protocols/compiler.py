@@ -42,7 +42,7 @@ from labctl.program import (
     Step,
     Then,
 )
-from labctl.protocols.alarms import retention_alarm
+from labctl.protocols.alarms import all_alarms
 from labctl.protocols.conditions import build_condition
 from labctl.protocols.extent import least_s, most_s, steps_of, with_steps
 from labctl.protocols.limits import (
@@ -102,7 +102,7 @@ def compile_structure(
         cell=cell.name,
         body=_finished(body, limits, usual),
         limits=limits,
-        alarms=tuple(retention_alarm(one) for one in written.alarms.retention),
+        alarms=all_alarms(written.alarms, cycles_of(written.steps).most),
     )
     if len(program.steps) > MOST_STEPS or program.visit_count > MOST_VISITS:
         problems.add(

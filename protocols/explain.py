@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from labctl.protocols.alarms import retention_alarm
+from labctl.program import (
+    AlarmRule,
+    DropAlarm,
+    EfficiencyAlarm,
+    FadeAlarm,
+    KneeAlarm,
+    RetentionAlarm,
+)
+from labctl.protocols.alarms import default_alarms, written_alarms
 from labctl.protocols.conditions import tell_condition
 from labctl.protocols.limits import LimitsFields, StepLimitsFields
 from labctl.protocols.parameters import OFF, as_text, texts_of
@@ -17,9 +25,12 @@ from labctl.protocols.structure import (
     WrittenLeave,
     WrittenLoop,
     WrittenNode,
+    WrittenRecipe,
     WrittenStep,
     WrittenStop,
+    cycles_of,
 )
+from labctl.protocols.words import alarm_text
 from labctl.protocols.written import RecordFields, Written
 from labctl.units import Kind, format_quantity
 
@@ -38,20 +49,43 @@ def explain_text(recipe: Recipe) -> str:
     lines += _limits(written.limits)
     usual = "Readings are kept as often as suits each kind of step."
     lines.append(_record(written.record, "A reading is kept", usual))
-    for fields in written.alarms.retention:
-        alarm = retention_alarm(fields)
-        reference = f"cycle {alarm.reference_first}"
-        if alarm.reference_last > alarm.reference_first:
-            reference = f"the median of cycles {alarm.reference_first} to {alarm.reference_last}"
-        what = "the discharge capacity of a cycle"
-        if alarm.over_cycles > 1:
-            what = f"the median discharge capacity of {alarm.over_cycles} cycles"
-        lines.append(
-            f"An alarm is raised when {what} falls below "
-            f"{format_quantity(alarm.below, Kind.FRACTION)} of {reference}."
-        )
+    lines += _alarms(written)
     lines += _parameters(recipe)
     return "\n".join(lines) + "\n"
+
+
+_OF_EVERY_RUN: dict[type[AlarmRule], str] = {
+    RetentionAlarm: "less than 80 % of the capacity is left",
+    DropAlarm: "the capacity drops suddenly",
+    EfficiencyAlarm: "the efficiency is unusual",
+    FadeAlarm: "the fade becomes faster",
+    KneeAlarm: "the capacity bends downwards",
+}
+
+
+def _alarms(written: WrittenRecipe) -> Iterator[str]:
+    for alarm in written_alarms(written.alarms):
+        yield f"An alarm is raised {_when_raised(alarm)}."
+    usual = [
+        _OF_EVERY_RUN[type(alarm)]
+        for alarm in default_alarms(written.alarms, cycles_of(written.steps).most)
+    ]
+    if usual:
+        last = f"{', '.join(usual[:-1])} or {usual[-1]}" if usual[1:] else usual[0]
+        yield f"As in every run, an alarm is raised when {last}."
+
+
+def _when_raised(alarm: AlarmRule) -> str:
+    if not isinstance(alarm, RetentionAlarm):
+        return f"at: {alarm_text(alarm)}"
+    reference = f"cycle {alarm.reference_first}"
+    if alarm.reference_last > alarm.reference_first:
+        reference = f"the median of cycles {alarm.reference_first} to {alarm.reference_last}"
+    what = "the discharge capacity of a cycle"
+    if alarm.over_cycles > 1:
+        what = f"the median discharge capacity of {alarm.over_cycles} cycles"
+    below = format_quantity(alarm.below, Kind.FRACTION)
+    return f"when {what} falls below {below} of {reference}"
 
 
 def _parameters(recipe: Recipe) -> Iterator[str]:

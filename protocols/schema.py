@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from labctl.protocols.alarms import AlarmsFields, RetentionFields
+from labctl.protocols.alarms import DEFINITIONS, AlarmsFields
 from labctl.protocols.conditions import ConditionFields
 from labctl.protocols.limits import LimitsFields, StepLimitsFields
 from labctl.protocols.structure import LONGEST_NAME, STRUCTURE
@@ -50,7 +50,7 @@ def recipe_schema() -> Schema:
     others = {f"step_{word}": _group(model) for word, model in STRUCTURE.items()}
     definitions: Schema = {
         "record": _group(RecordFields),
-        "retention": _group(RetentionFields),
+        **{name: _group(model) for name, model in DEFINITIONS.items()},
         "condition": _group(ConditionFields),
         "step_limits": _group(StepLimitsFields),
         "values": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from labctl.program import (
+    AlarmRule,
     Comparison,
     Condition,
     ConstantCurrent,
@@ -13,9 +14,13 @@ from labctl.program import (
     ConstantResistance,
     ConstantVoltage,
     CycleFigure,
+    DropAlarm,
+    EfficiencyAlarm,
     EndCondition,
     EndedBy,
+    FadeAlarm,
     Impedance,
+    KneeAlarm,
     Limits,
     Loop,
     Quantity,
@@ -24,6 +29,7 @@ from labctl.program import (
     SetTemperature,
     Signal,
     Step,
+    TemperatureAlarm,
     Then,
     VoltageSweep,
     Wait,
@@ -49,17 +55,60 @@ def limits_text(limits: Limits) -> str:
     return "; ".join(said)
 
 
-def alarm_text(alarm: RetentionAlarm) -> str:
-    """When an alarm is raised and when it clears."""
+def alarm_text(alarm: AlarmRule) -> str:
+    """When an alarm is raised, and when it clears where that is not when it is over."""
+    match alarm:
+        case RetentionAlarm():
+            return _retention_text(alarm)
+        case DropAlarm():
+            return (
+                f"discharge capacity down by more than {_part(alarm.more_than)} in one cycle and "
+                f"{_cycles(alarm.confirmed_by)} more; clears after {_cycles(alarm.steady_cycles)} "
+                "without change"
+            )
+        case EfficiencyAlarm():
+            said = (
+                f"efficiency below {_part(alarm.below)}, above {_part(alarm.above)} or unusually "
+                f"low in {alarm.enough_cycles} of {_cycles(alarm.of_cycles)}"
+            )
+            return f"{said}, unless it was so at first" if alarm.by_default else said
+        case FadeAlarm():
+            return (
+                f"discharge capacity fading by {_part(alarm.at_least)} a cycle or more, and "
+                f"{alarm.times:g} times as fast as at first"
+            )
+        case KneeAlarm():
+            return f"discharge capacity falling faster for {_cycles(alarm.confirmed_by)} or more"
+        case TemperatureAlarm():
+            sides = []
+            if math.isfinite(alarm.above_degC):
+                sides.append(f"above {alarm.above_degC:g} degC")
+            if math.isfinite(alarm.below_degC):
+                sides.append(f"below {alarm.below_degC:g} degC")
+            if math.isfinite(alarm.rate_K_per_s):
+                rate = format_quantity(alarm.rate_K_per_s, Kind.TEMPERATURE_RATE, digits=4)
+                sides.append(f"changing by more than {rate}")
+            time = format_quantity(alarm.for_s, Kind.DURATION, digits=4)
+            return f"temperature {' or '.join(sides)} for {time}"
+
+
+def _retention_text(alarm: RetentionAlarm) -> str:
     reference = f"cycle {alarm.reference_first}"
     if alarm.reference_last > alarm.reference_first:
         reference = f"the median of cycles {alarm.reference_first} to {alarm.reference_last}"
     what = f"median discharge capacity of {alarm.over_cycles} cycles"
     if alarm.over_cycles == 1:
         what = "discharge capacity of a cycle"
-    below = format_quantity(alarm.below, Kind.FRACTION)
     clears = format_quantity(alarm.clears_at, Kind.FRACTION)
-    return f"{what} below {below} of {reference}; clears at {clears}"
+    return f"{what} below {_part(alarm.below)} of {reference}; clears at {clears}"
+
+
+def _part(fraction: float) -> str:
+    return format_quantity(fraction, Kind.FRACTION)
+
+
+def _cycles(count: int) -> str:
+    return f"{count} cycle{'' if count == 1 else 's'}"
 
 
 def loop_text(loop: Loop) -> str:

@@ -72,6 +72,7 @@ from labctl.units import (
         ("10 k\u2126", Kind.RESISTANCE, 10_000.0),
         ("0.1 mV/s", Kind.VOLTAGE_RATE, 1e-4),
         ("3.6 mV/h", Kind.VOLTAGE_RATE, 1e-6),
+        ("3 K/min", Kind.TEMPERATURE_RATE, 0.05),
         ("6 mV / min", Kind.VOLTAGE_RATE, 1e-4),
         ("100 kHz", Kind.FREQUENCY, 1e5),
         ("10 mHz", Kind.FREQUENCY, 0.01),

@@ -1,4 +1,5 @@
-"""What a node watches by itself, reading by reading: one line a condition.
+"""What a node watches by itself, reading by reading: one line a condition. And what is seen of the
+node from outside.
 
 Rules on cycles are evaluated where the cycles are, in the archive; what must be known within
 seconds is seen by the node and told as :class:`labctl.stream.events.ConditionChanged`, in the order
@@ -27,6 +28,7 @@ CONDITIONS: dict[str, Condition] = {
     each.name: each
     for each in (
         Condition("no-connection", "run", "high", "the instrument cannot be reached"),
+        Condition("stuck", "run", "high", "something keeps the run from going on"),
         Condition("silent", "run", "high", "no reading came in three reporting intervals"),
         Condition("frozen", "run", "high", "voltage and current do not change any more"),
         Condition("temperature", "run", "high", "the cell is too warm or too cold"),
@@ -34,8 +36,13 @@ CONDITIONS: dict[str, Condition] = {
         Condition("temperature-lost", "run", "medium", "the temperature is not known any more"),
         Condition("disk", "node", "high", "the journal's disk is full"),
         Condition("behind", "node", "medium", "the archive has not taken the journal for long"),
+        Condition("node-gone", "node", "high", "the node went without a word"),
     )
 }
+
+GONE = CONDITIONS["node-gone"]
+"""Seen by the archive, of the node's last will. While it holds, the other alarms of the node and of
+its runs say nothing more."""
 
 
 def condition(name: str) -> Condition:

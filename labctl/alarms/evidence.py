@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,24 +17,34 @@ class ComparableCycle:
     """A complete, uninterrupted cycle.
 
     position: counts the cycles of the same class from 1, those that are left out included.
+    efficiency: discharge over charge; None where nothing was charged.
+    settled: how many comparable cycles of the same class came directly before it. The charge of a
+        cycle after one of another class makes up for what the other left in the cell, so that its
+        efficiency says little.
     """
 
     cycle: int
     position: int
     discharge_Ah: float
+    efficiency: float | None = None
+    settled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The cycles of one class of one run, up to the one that has just ended.
+    """The cycles of one class of one run, up to the one that has just ended: a view, not a copy.
 
     position: of the cycle that has just ended.
-    cycles: those that can be compared, oldest first.
+    count: how many cycles of the class could be compared.
+    first, last: the first and the last of these, oldest first: at least as many as the rules have
+        asked for where there are so many, and the same cycle in both where there are few.
     """
 
     cycle_class: str
     position: int
-    cycles: Sequence[ComparableCycle]
+    count: int
+    first: Sequence[ComparableCycle]
+    last: Sequence[ComparableCycle]
 
 
 class Verdict(enum.StrEnum):
@@ -51,7 +60,7 @@ class Verdict(enum.StrEnum):
 class Evaluation:
     """What a rule says.
 
-    message: for people, with the figures.
+    message: for people, with the figures; '' where nothing changes.
     value, limit, unit: what was measured, and where it raises.
     reference, reference_unit: what the value was divided by.
     cycles, reference_cycles: the numbers of the cycles that each was taken from.
@@ -75,25 +84,41 @@ class ClassHistory:
     keep_first: int
     keep_last: int
     position: int = 0
+    count: int = 0
     first: list[ComparableCycle] = field(default_factory=list)
-    recent: deque[ComparableCycle] = field(default_factory=deque)
+    last: list[ComparableCycle] = field(default_factory=list)
+    _settled: int = 0
 
-    def add(self, cycle: int, discharge_Ah: float, *, comparable: bool) -> int:
-        """Take in the next cycle of the class; gives its position."""
+    def add(
+        self,
+        cycle: int,
+        discharge_Ah: float,
+        *,
+        comparable: bool,
+        efficiency: float | None = None,
+        follows: bool = True,
+    ) -> int:
+        """Take in the next cycle of the class; gives its position.
+
+        Args:
+            follows: the cycle before it was of the same class.
+        """
         self.position += 1
+        settled = self._settled if follows else 0
+        self._settled = settled + 1 if comparable else 0
         if comparable:
-            entry = ComparableCycle(cycle, self.position, discharge_Ah)
-            if self.position <= self.keep_first:
+            entry = ComparableCycle(cycle, self.position, discharge_Ah, efficiency, settled)
+            self.count += 1
+            if self.count <= self.keep_first:
                 self.first.append(entry)
-            else:
-                self.recent.append(entry)
-                if len(self.recent) > self.keep_last:
-                    self.recent.popleft()
+            self.last.append(entry)
+            if len(self.last) >= 2 * self.keep_last:
+                del self.last[: -self.keep_last or None]
         return self.position
 
     def evidence(self, cycle_class: str) -> Evidence:
         """What a rule may look at now."""
-        return Evidence(cycle_class, self.position, (*self.first, *self.recent))
+        return Evidence(cycle_class, self.position, self.count, self.first, self.last)
 
 
 def is_comparable(

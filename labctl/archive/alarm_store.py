@@ -1,4 +1,7 @@
-"""Alarms in the database: what a rule says becomes a state, and every change is kept."""
+"""Alarms in the database: what a rule says becomes a state, and every change is kept.
+
+Times of persons and of the archive itself are the wall's; those of rules come with the readings.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, bindparam, insert, select, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from labctl.alarms.evidence import Evaluation, Verdict
-from labctl.alarms.states import AlarmState, AlarmTrigger, next_state
+from labctl.alarms.states import SET_ASIDE, AlarmState, AlarmTrigger, next_state, path
 from labctl.archive import schema
 from labctl.archive.spans import Spans
-from labctl.errors import ArchiveError
 
 AlarmKey = tuple[int, str, int, str]
-"""Run number, rule, place of the rule in the recipe, cycle class."""
+"""Run number, rule, place of the rule in the recipe, cycle class. The run number is 0 for an alarm
+about something else, whose subject says what."""
+_NODES_LOCK = 7_236_181_003
+"""Any number will do that nobody else uses as an advisory lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,17 @@ class AlarmRow:
     reference_unit: str
     cycle: int
     unix_time_s: float | None
+    subject: str = ""
+    shelved_until_unix_s: float | None = None
+    aside_actor: str = ""
+    aside_reason: str = ""
+
+    @property
+    def about(self) -> str:
+        """What it is about, for people: ``cell HEV-1``, ``run run-7``, ``node lab1``."""
+        if self.subject:
+            return self.subject
+        return f"cell {self.cell}" if self.cell else f"run {self.run_id}"
 
     @property
     def name(self) -> str:
@@ -58,7 +73,7 @@ class AlarmRow:
 
 _ALARMS = (
     select(schema.alarms, schema.runs.c.run_id, schema.runs.c.cell, schema.sources.c.node)
-    .join(schema.runs, schema.runs.c.run_number == schema.alarms.c.run_number)
+    .outerjoin(schema.runs, schema.runs.c.run_number == schema.alarms.c.run_number)
     .outerjoin(schema.sources, schema.sources.c.source == schema.runs.c.source)
     .order_by(schema.alarms.c.alarm_number)
 )
@@ -73,10 +88,26 @@ def lock_alarms(connection: Connection, run_numbers: Iterable[int]) -> list[Alar
     return [_alarm_row(row) for row in found.mappings()]
 
 
+def subject_of(node: str) -> str:
+    """The subject of an alarm about a node."""
+    return f"{_NODE}{node}"
+
+
+_NODE = "node "
+
+
+def lock_subjects(connection: Connection) -> None:
+    """Keep other archives from making alarms about nodes until the transaction ends. To be called
+    before alarms are locked."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_NODES_LOCK})")
+
+
 def read_alarms(
     connection: Connection,
     *,
     run_numbers: Iterable[int] | None = None,
+    subjects: Iterable[str] | None = None,
     alarm_number: int | None = None,
     standing: bool = False,
     lock: bool = False,
@@ -85,6 +116,7 @@ def read_alarms(
 
     Args:
         run_numbers: of these runs alone.
+        subjects: about these alone.
         alarm_number: this one alone.
         standing: those alone that are not normal.
         lock: keep others from changing them until the transaction ends.
@@ -93,6 +125,8 @@ def read_alarms(
     query = _ALARMS
     if run_numbers is not None:
         query = query.where(alarms.c.run_number.in_(list(run_numbers)))
+    if subjects is not None:
+        query = query.where(alarms.c.run_number.is_(None), alarms.c.subject.in_(list(subjects)))
     if alarm_number is not None:
         query = query.where(alarms.c.alarm_number == alarm_number)
     if standing:
@@ -111,11 +145,15 @@ def record_evaluation(
     *,
     cycle: int,
     unix_time_s: float | None,
+    subject: str = "",
+    latches: bool = False,
 ) -> bool:
-    """Take note of what a rule says after ``cycle``; whether the state of its alarm changed.
+    """Take note of what a rule says after ``cycle``; whether its alarm changed.
 
     Args:
         alarm: the alarm as it stands, None if there never was one.
+        subject: what it is about, where that is no run.
+        latches: it does not go by itself when its condition is over.
     """
     verdict = evaluation.verdict
     if verdict is Verdict.UNDECIDED:
@@ -125,7 +163,10 @@ def record_evaluation(
     other_reason = alarm is not None and alarm.verdict != verdict.value
     if active == was_active and not (active and other_reason):
         return False
-    trigger = AlarmTrigger.RAISE if active else AlarmTrigger.CLEAR
+    if active:
+        trigger = AlarmTrigger.RAISE
+    else:
+        trigger = AlarmTrigger.LATCH if latches else AlarmTrigger.CLEAR
     before = AlarmState.NORMAL if alarm is None else alarm.state
     after = next_state(before, trigger)
     values: dict[str, Any] = {
@@ -148,7 +189,8 @@ def record_evaluation(
     if alarm is None:
         run_number, rule, rule_number, cycle_class = key
         values |= {
-            "run_number": run_number,
+            "run_number": run_number or None,
+            "subject": subject,
             "rule": rule,
             "rule_number": rule_number,
             "cycle_class": cycle_class,
@@ -177,60 +219,67 @@ def record_evaluation(
     return True
 
 
-def acknowledge(
-    engine: Engine,
-    alarm_number: int,
+def move(
+    connection: Connection,
+    alarm: AlarmRow,
+    trigger: AlarmTrigger,
     *,
-    actor: str,
-    note: str = "",
-    unix_time_s: float | None = None,
-) -> AlarmRow:
-    """A person knows of an alarm; gives the alarm as it stands then.
+    actor: str = "",
+    reason: str = "",
+    now_unix_s: float,
+    until_unix_s: float | None = None,
+) -> None:
+    """Take an alarm, which the caller has locked, to another state for another cause than its rule.
 
-    A running archive tells the stream of it within seconds.
+    Where it comes back from being set aside and its condition holds, it is raised again.
 
     Raises:
-        ArchiveError: there is no such alarm, or the archive cannot be written.
-        CommandError: there is nothing to acknowledge about it now.
+        CommandError: ``trigger`` means nothing in its state.
     """
-    try:
-        with engine.begin() as connection:
-            found = read_alarms(connection, alarm_number=alarm_number, lock=True)
-            if not found:
-                raise ArchiveError(f"there is no alarm {alarm_number} in the archive")
-            before = found[0].state
-            after = next_state(before, AlarmTrigger.ACKNOWLEDGE)
-            alarms = schema.alarms
-            connection.execute(
-                update(alarms)
-                .where(alarms.c.alarm_number == alarm_number)
-                .values(state=after.value)
+    state = alarm.state
+    for step, after in path(state, trigger, active=alarm.active):
+        raised = step is AlarmTrigger.RAISE
+        connection.execute(
+            insert(schema.alarm_events).values(
+                alarm_number=alarm.alarm_number,
+                trigger=step.value,
+                from_state=state.value,
+                to_state=after.value,
+                message=alarm.message if raised else reason,
+                value=alarm.value if raised else None,
+                actor="" if raised else actor,
+                unix_time_s=now_unix_s,
+                committed_unix_s=now_unix_s,
             )
-            now_s = time.time() if unix_time_s is None else unix_time_s
-            connection.execute(
-                insert(schema.alarm_events).values(
-                    alarm_number=alarm_number,
-                    trigger=AlarmTrigger.ACKNOWLEDGE.value,
-                    from_state=before.value,
-                    to_state=after.value,
-                    message=note,
-                    actor=actor,
-                    unix_time_s=now_s,
-                    committed_unix_s=now_s,
-                )
-            )
-            return read_alarms(connection, alarm_number=alarm_number)[0]
-    except DBAPIError as error:
-        raise ArchiveError(f"alarm {alarm_number} cannot be acknowledged: {error.orig}") from error
+        )
+        state = after
+    aside = state in SET_ASIDE
+    alarms = schema.alarms
+    connection.execute(
+        update(alarms)
+        .where(alarms.c.alarm_number == alarm.alarm_number)
+        .values(
+            state=state.value,
+            shelved_until_unix_s=until_unix_s if state is AlarmState.SHELVED else None,
+            aside_actor=actor if aside else "",
+            aside_reason=reason if aside else "",
+        )
+    )
 
 
 def _alarm_row(row: RowMapping) -> AlarmRow:
+    subject = row["subject"]
     return AlarmRow(
-        **{name: row[name] for name in AlarmRow.__slots__ if name not in ("state", "cell", "node")},
+        **{name: row[name] for name in _AS_THEY_ARE},
+        run_number=row["run_number"] or 0,
+        run_id=row["run_id"] or "",
         state=AlarmState(row["state"]),
         cell=row["cell"] or "",
-        node=row["node"] or "",
+        node=subject.removeprefix(_NODE) if subject.startswith(_NODE) else row["node"] or "",
     )
+
+
+_AS_THEY_ARE = set(AlarmRow.__slots__) - {"run_number", "run_id", "state", "cell", "node"}
 
 
 def _cycles_as_text(cycles: tuple[int, ...]) -> str:

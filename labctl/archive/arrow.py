@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from labctl.archive.exports.common import unit_of
-from labctl.archive.reading import Block
+from labctl.archive.packing_files import Block
 from labctl.errors import ArchiveError
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import pandas as pd
 from sqlalchemy import Connection
 
 from labctl.archive.frames import utc
-from labctl.archive.reading import Block, Range, Wanted
+from labctl.archive.packing_files import Block
+from labctl.archive.reading import Range, Wanted
 from labctl.archive.timeline import cycles_between, last_cycle, last_test_time_s
 from labctl.errors import ArchiveError
 from labctl.model import RECORD_COLUMNS

@@ -19,6 +19,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
+from labctl.archive.timescale import divide_new
 from labctl.archive.views import create_views, drop_views
 from labctl.errors import ArchiveError
 
@@ -74,7 +75,8 @@ def open_engine(url: str, *, read_only: bool = False, create: bool = True) -> En
 
         @event.listens_for(engine, "begin")
         def _only_read(connection: Connection) -> None:
-            connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+            # What is noted of a packed run must be of the same moment as what is in its table.
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
     return engine
 
@@ -99,6 +101,8 @@ def upgrade(engine: Engine) -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             create_views(connection)
+            if current is None:
+                divide_new(connection)
     except DBAPIError as error:
         raise ArchiveError(f"the archive {_name(engine)} cannot be opened: {error.orig}") from error
 
@@ -167,7 +171,8 @@ def _sqlite_engine(url: URL, mode: str) -> Engine:
             cached_statements=256,
         )
 
-    engine = create_engine(url, creator=connect, poolclass=None if mode == "rwc" else NullPool)
+    absolute = url.set(database=str(path))
+    engine = create_engine(absolute, creator=connect, poolclass=None if mode == "rwc" else NullPool)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _: object) -> None:

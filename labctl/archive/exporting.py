@@ -92,7 +92,7 @@ def export_table(
     head = Head(empty=first.iloc[:0], said=said_of(header), with_remarks=remarks)
     done = 0
     try:
-        with _whole(to) if isinstance(to, Path) else contextlib.nullcontext(to) as part:
+        with whole_file(to) if isinstance(to, Path) else contextlib.nullcontext(to) as part:
             with contextlib.closing(kind.writer(part, head)) as writer:
                 for rows in itertools.chain([first], parts):
                     if len(rows):
@@ -141,7 +141,12 @@ def _parts(archive: Archive, run: str, what: What) -> Iterator[pd.DataFrame]:
 
 
 @contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write to; what is written is on the disk under ``path`` afterwards, or not there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
@@ -149,12 +154,13 @@ def _whole(path: Path) -> Iterator[Path]:
         with part.open("rb") as written:
             os.fsync(written.fileno())
         part.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
     number = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(number)

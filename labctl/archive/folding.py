@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, select, text, update
+from sqlalchemy import Connection, bindparam, select, text, tuple_, update
 
 from labctl.alarms.evidence import (
     LEFT_OUT_CLASSES,
@@ -27,8 +27,10 @@ from labctl.alarms.evidence import (
     Verdict,
     is_comparable,
 )
-from labctl.alarms.rules import RULES, evaluate
-from labctl.analysis.cycles import reference_capacity_Ah, retention
+from labctl.alarms.rules import RULES, Rule, retention
+from labctl.alarms.rules.retention import reference_cycles
+from labctl.analysis.cycles import reference_capacity_Ah
+from labctl.analysis.cycles import retention as retention_of
 from labctl.archive import schema
 from labctl.archive.alarm_store import (
     AlarmKey,
@@ -43,7 +45,7 @@ from labctl.archive.reading import read_records
 from labctl.archive.spans import Spans
 from labctl.archive.tails import ReadSamples, Tails, summaries
 from labctl.model import Records
-from labctl.program import Program, RetentionAlarm, decode_program
+from labctl.program import AlarmRule, Program, RetentionAlarm, decode_program
 from labctl.stream.topics import CycleSummary
 
 MOST_HISTORIES = 2000
@@ -53,36 +55,67 @@ UNREADABLE = "program"
 
 @dataclass(slots=True)
 class History:
-    """What the rules know of one run: as much as can be read again from its judged cycles."""
+    """What the rules know of one run: as much as can be read again from its judged cycles.
 
-    rules: tuple[RetentionAlarm, ...]
+    watched: the rules on cycles, with their places among those of their kind in the recipe, and how
+        they are evaluated.
+    last_cycle, last_class, last_seq: of the cycle that was judged last.
+    """
+
+    rules: tuple[AlarmRule, ...]
     problem: str
     judged: int = 0
     last_cycle: int = 0
     last_class: str | None = None
+    last_seq: int = -1
     classes: dict[str, ClassHistory] = field(default_factory=dict)
+    watched: tuple[tuple[int, AlarmRule, Rule], ...] = field(init=False)
+    reference_rule: RetentionAlarm = field(init=False)
+    """Says which cycles retention is divided by."""
+    _needed: tuple[int, int] = field(init=False)
     _references: dict[str, tuple[float, tuple[int, ...]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        kinds = [type(rule) for rule in self.rules]
+        self.watched = tuple(
+            (kinds[: place + 1].count(kind), self.rules[place], RULES[kind])
+            for place, kind in enumerate(kinds)
+            if kind in RULES
+        )
+        self.reference_rule = next(
+            (rule for rule in self.rules if isinstance(rule, RetentionAlarm)), RetentionAlarm()
+        )
+        needed = [declared.cycles_needed(rule) for _, rule, declared in self.watched]
+        needed.append(retention.cycles_needed(self.reference_rule))
+        self._needed = max(first for first, _ in needed), max(last for _, last in needed)
 
     def of_class(self, cycle_class: str) -> ClassHistory:
         """The history of one class of cycles."""
         if cycle_class not in self.classes:
-            rules = (*self.rules, self.reference_rule)
-            needed = [RULES[type(rule)].cycles_needed(rule) for rule in rules]
-            self.classes[cycle_class] = ClassHistory(
-                max(first for first, _ in needed), max(last for _, last in needed)
-            )
+            self.classes[cycle_class] = ClassHistory(*self._needed)
         return self.classes[cycle_class]
 
-    @property
-    def reference_rule(self) -> RetentionAlarm:
-        """The rule that says which cycles retention is divided by."""
-        return self.rules[0] if self.rules else RetentionAlarm()
-
-    def add(self, cycle: int, cycle_class: str, discharge_Ah: float, *, comparable: bool) -> int:
+    def add(
+        self,
+        cycle: int,
+        cycle_class: str,
+        discharge_Ah: float,
+        efficiency: float | None,
+        *,
+        comparable: bool,
+        last_seq: int,
+    ) -> int:
         """Take in the next judged cycle; gives its position in its class."""
+        position = self.of_class(cycle_class).add(
+            cycle,
+            discharge_Ah,
+            comparable=comparable,
+            efficiency=efficiency,
+            follows=cycle_class == self.last_class,
+        )
         self.judged += 1
-        self.last_cycle, self.last_class = cycle, cycle_class
-        return self.of_class(cycle_class).add(cycle, discharge_Ah, comparable=comparable)
+        self.last_cycle, self.last_class, self.last_seq = cycle, cycle_class, last_seq
+        return position
 
     def reference(self, evidence: Evidence) -> tuple[float, tuple[int, ...]] | None:
         """The reference capacity in Ah and its cycles, once they are all over."""
@@ -90,12 +123,10 @@ class History:
         found = self._references.get(evidence.cycle_class)
         if found is not None:
             return found
-        cycles = [
-            one
-            for one in evidence.cycles
-            if rule.reference_first <= one.position <= rule.reference_last
-        ]
-        if evidence.position < rule.reference_last or not cycles:
+        if evidence.position < rule.reference_last:
+            return None
+        cycles = reference_cycles(evidence, rule.reference_first, rule.reference_last)
+        if not cycles:
             return None
         found = (
             reference_capacity_Ah([one.discharge_Ah for one in cycles]),
@@ -159,6 +190,24 @@ _JUDGED_OF_RUN = (
     update(schema.runs)
     .where(schema.runs.c.run_number == bindparam("of"))
     .values(judged_cycles=bindparam("judged_cycles"))
+)
+
+_ORDER = tuple_(schema.cycles.c.last_seq, schema.cycles.c.cycle)
+_JUDGED_SINCE = (
+    select(
+        schema.cycles.c.cycle,
+        schema.cycles.c.cycle_class,
+        schema.cycles.c.discharge_Ah,
+        schema.cycles.c.coulombic_efficiency,
+        schema.cycles.c.comparable,
+        schema.cycles.c.last_seq,
+    )
+    .where(
+        schema.cycles.c.run_number == bindparam("of"),
+        schema.cycles.c.judged,
+        _ORDER.op(">")(tuple_(bindparam("last_seq"), bindparam("last_cycle"))),
+    )
+    .order_by(schema.cycles.c.last_seq, schema.cycles.c.cycle)
 )
 
 _OF_SUMMARY = (
@@ -289,7 +338,12 @@ def _judge(
             interrupted=row["interrupted"],
         )
         position = history.add(
-            row["cycle"], cycle_class, row["discharge_Ah"], comparable=comparable
+            row["cycle"],
+            cycle_class,
+            row["discharge_Ah"],
+            row["coulombic_efficiency"],
+            comparable=comparable,
+            last_seq=row["last_seq"],
         )
         evidence = history.of_class(cycle_class).evidence(cycle_class)
         reference = history.reference(evidence)
@@ -345,14 +399,15 @@ def _evaluations(
     if evidence.cycle_class in LEFT_OUT_CLASSES:
         return []
     found = []
-    for place, rule in enumerate(history.rules, start=1):
-        declared = RULES[type(rule)]
+    for place, rule, declared in history.watched:
+        if not comparable and declared.name != retention.NAME:
+            continue
         key = (run_number, declared.name, place, evidence.cycle_class)
         alarm = alarms.get(key)
-        evaluation = evaluate(
+        evaluation = declared.evaluate(
             rule, evidence, active=alarm is not None and alarm.verdict == Verdict.HOLDS.value
         )
-        # A cycle that is left out can only show that a rule will never have an answer.
+        # A cycle that is left out can only show that there will never be a reference.
         if comparable or evaluation.verdict is Verdict.CANNOT_TELL:
             found.append((key, declared.priority, evaluation))
     return found
@@ -366,7 +421,7 @@ def _told(row: Mapping[str, Any], reference_Ah: float | None) -> CycleSummary:
 
     kept = None
     if row["comparable"] and reference_Ah is not None:
-        kept = known(retention(row["discharge_Ah"], reference_Ah))
+        kept = known(retention_of(row["discharge_Ah"], reference_Ah))
     return CycleSummary(
         run=row["run_id"],
         cell=row["cell"] or "",
@@ -388,22 +443,33 @@ def _history(
     connection: Connection, memory: Memory, run_number: int, judged_cycles: int
 ) -> History:
     kept = memory.histories.get(run_number)
-    if kept is not None and kept.judged == judged_cycles:
-        memory.histories.move_to_end(run_number)
-        return kept
-    program, problem = _program(connection, run_number)
-    history = History(program.alarms if program else (), problem)
-    table = schema.cycles
-    for row in connection.execute(
-        select(table.c.cycle, table.c.cycle_class, table.c.discharge_Ah, table.c.comparable)
-        .where(table.c.run_number == run_number, table.c.judged)
-        .order_by(table.c.last_seq, table.c.cycle)
-    ):
-        history.add(row.cycle, row.cycle_class, row.discharge_Ah, comparable=row.comparable)
-    memory.histories[run_number] = history
+    if kept is not None and kept.judged < judged_cycles:
+        _catch_up(connection, run_number, kept)  # another archive judged some meanwhile
+    if kept is None or kept.judged != judged_cycles:
+        program, problem = _program(connection, run_number)
+        kept = History(program.alarms if program else (), problem)
+        _catch_up(connection, run_number, kept)
+        memory.histories[run_number] = kept
+    memory.histories.move_to_end(run_number)
     while len(memory.histories) > MOST_HISTORIES:
         memory.histories.popitem(last=False)
-    return history
+    return kept
+
+
+def _catch_up(connection: Connection, run_number: int, history: History) -> None:
+    """Take in the judged cycles after those that ``history`` knows."""
+    for row in connection.execute(
+        _JUDGED_SINCE,
+        {"of": run_number, "last_seq": history.last_seq, "last_cycle": history.last_cycle},
+    ):
+        history.add(
+            row.cycle,
+            row.cycle_class,
+            row.discharge_Ah,
+            row.coulombic_efficiency,
+            comparable=row.comparable,
+            last_seq=row.last_seq,
+        )
 
 
 def _program(connection: Connection, run_number: int) -> tuple[Program | None, str]:

@@ -34,7 +34,9 @@ from labctl.archive.database import check, open_engine
 from labctl.archive.exporting import Progress, What, export_table, files_of, format_named
 from labctl.archive.frames import typed, utc
 from labctl.archive.headers import RunHeader, read_header
-from labctl.archive.reading import Block, Range, in_order, read_columns
+from labctl.archive.packing_files import Block
+from labctl.archive.packing_notes import note_of
+from labctl.archive.reading import Range, Wanted, in_order, read_columns
 from labctl.archive.streaming import read_in_order
 from labctl.archive.verify import VerifyReport, verify_run
 from labctl.errors import ArchiveError
@@ -157,7 +159,8 @@ class Archive:
                 that.
 
         Raises:
-            ArchiveError: no such run or column; or ``every`` or ``points`` is too small.
+            ArchiveError: no such run or column; ``every`` or ``points`` is too small; the run is
+                packed and its file is not there or damaged, or a policy had it removed.
         """
         if points is not None and points < FEWEST:
             raise ArchiveError(f"points must be at least {FEWEST}")
@@ -304,7 +307,28 @@ class Archive:
             ArchiveError: no such run.
         """
         frame = self._of_run(run, "markers_named", "batch_number, position", schema.markers)
-        return frame.drop(columns=["batch_number", "position"])
+        return self._with_packed(run, frame.drop(columns=["batch_number", "position"]))
+
+    def _with_packed(self, run: str, markers: pd.DataFrame) -> pd.DataFrame:
+        """What the view cannot say of a packed run: the samples that its markers were set at."""
+        names = ["seq", "voltage_V", "current_A", "charge_Ah"]
+        with self._reading() as connection:
+            number = read_header(connection, run).run_number
+            note = note_of(connection, number)
+            if note is None or note.removed or not len(markers):
+                return markers
+            wanted = Wanted(
+                run_number=number,
+                first_seq=int(markers["seq"].min()),
+                last_seq=int(markers["seq"].max()),
+            )
+            found = in_order(read_columns(connection, wanted, names), names)
+        samples = pd.DataFrame(found).set_index("seq").reindex(markers["seq"])
+        for name in names[1:]:
+            markers[name] = samples[name].to_numpy()
+        mass_g = markers["active_mass_g"].mask(markers["active_mass_g"] == 0)
+        markers["charge_mAh_g"] = 1000 * markers["charge_Ah"] / mass_g
+        return markers
 
     def events(self, subject: str | None = None, *, kind: str | None = None) -> pd.DataFrame:
         """What else happened to a run, a cell or an instrument, or to all, in order.
@@ -333,7 +357,8 @@ class Archive:
 
         Columns: run_id, cell, rule, rule_number, cycle_class, priority, state, active, verdict,
         message, value, limit_value, unit, reference, reference_unit, cycles, reference_cycles,
-        cycle (after which it last changed), unix_time_s (when).
+        cycle (after which it last changed), unix_time_s (when), subject (of an alarm about no run),
+        shelved_until_unix_s, aside_actor, aside_reason.
         """
         frame = typed(
             self._frame(text("SELECT * FROM alarms_named ORDER BY alarm_number")),
@@ -352,6 +377,8 @@ class Archive:
 
     def verify(self, run: str) -> VerifyReport:
         """Whether a run is complete and its figures follow from its samples.
+
+        A packed run's file that is not there or damaged is one of its problems.
 
         Raises:
             ArchiveError: no such run.

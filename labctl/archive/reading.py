@@ -2,7 +2,9 @@
 
 Both databases are read past SQLAlchemy's rows, which would cost more than the database: SQLite
 through an image of its pages (a program that only reads) or its own cursor, PostgreSQL through
-binary COPY, whose rows numpy reads as they stand.
+binary COPY, whose rows numpy reads as they stand. The samples of a packed run come out of its file
+first, then those that the table has beyond it; which of the two counts is decided by one look at
+``packed_runs`` in the same transaction.
 
 PostgreSQL 15 manual, COPY, "Binary Format".
 """
@@ -11,15 +13,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from labctl.archive.bulk import WIDTHS, as_sqlalchemy_raises
 from labctl.archive.image import can_read, read_image
+from labctl.archive.packing_files import Block, DamagedError, read_samples
+from labctl.archive.packing_notes import Note, note_of
 from labctl.archive.spans import Spans
+from labctl.errors import ArchiveError
 from labctl.model import RECORD_COLUMNS, Records
 
 ROWS_AT_ONCE = 50_000
@@ -29,7 +36,6 @@ and the last are read and the others dropped here."""
 ALL_CYCLES = ((0, 2**31 - 1),)
 _HEADER_B = 19
 
-Block = dict[str, np.ndarray[Any, Any]]
 Range = tuple[float | None, float | None]
 """From and to, both included; None is open."""
 
@@ -56,19 +62,31 @@ class Wanted:
     def conditions(self) -> list[str]:
         """In SQL, without those on cycle, step and visit."""
         found = [f"run_number = {self.run_number:d}"]
-        if self.first_seq is not None:
-            found.append(f"seq >= {self.first_seq:d}")
-        if self.last_seq is not None:
-            found.append(f"seq <= {self.last_seq:d}")
         if self.every > 1:
             found.append(f"(seq - 1) % {self.every:d} = 0")
-        for name, (low, high) in (
-            ("test_time_s", self.test_time_s),
-            ("unix_time_s", self.unix_time_s),
-        ):
-            found += [] if low is None else [f"{name} >= {float(low)!r}"]
-            found += [] if high is None else [f"{name} <= {float(high)!r}"]
+        for name, (low, high) in self.ranges().items():
+            number = int if name == "seq" else float
+            found += [] if low is None else [f"{name} >= {number(low)!r}"]
+            found += [] if high is None else [f"{name} <= {number(high)!r}"]
         return found
+
+    def numbers(self) -> dict[str, Iterable[int] | None]:
+        """By column: these values alone; None for all."""
+        return {"cycle": self.cycles, "step": self.steps, "visit": self.visits}
+
+    def ranges(self) -> dict[str, Range]:
+        """By column: from and to."""
+        return {
+            "seq": (self.first_seq, self.last_seq),
+            "test_time_s": self.test_time_s,
+            "unix_time_s": self.unix_time_s,
+        }
+
+    def asked(self) -> list[str]:
+        """The columns that the choice depends on."""
+        found = [name for name, each in self.ranges().items() if each != (None, None)]
+        found += [name for name, each in self.numbers().items() if each is not None]
+        return list(dict.fromkeys([*found, *(["seq"] if self.every > 1 else [])]))
 
 
 def read_records(
@@ -83,6 +101,10 @@ def read_records(
     Args:
         cycles: first and last number of the cycles that they are expected in, which the index
             finds quickly. Where that does not give all of them, the whole run is searched.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: the run is packed and its file cannot be read: what needs its
+            samples cannot be kept.
     """
     wanted = Wanted(run_number=run_number, first_seq=first_seq, last_seq=last_seq)
     if cycles is not None and first_seq is not None and last_seq is not None:
@@ -110,6 +132,72 @@ def read_columns(
 
     Args:
         columns: names of :data:`labctl.model.RECORD_COLUMNS`, each once.
+        in_bulk, by_seq: see :func:`read_table`.
+
+    Raises:
+        ArchiveError: the run is packed, and its file is not there, is damaged, or was removed by a
+            policy.
+    """
+    if not connection.in_transaction():
+        connection.begin()
+    note = note_of(connection, wanted.run_number)
+    if note is not None:
+        yield from read_packed(note, wanted, columns)
+        wanted = replace(wanted, first_seq=max(wanted.first_seq or 1, note.rows + 1))
+    yield from read_table(connection, wanted, columns, in_bulk=in_bulk, by_seq=by_seq)
+
+
+def read_packed(note: Note, wanted: Wanted, columns: Sequence[str]) -> Iterator[Block]:
+    """Those samples of a packed run that are in its file, in blocks, in the order of ``seq``.
+
+    Raises:
+        ArchiveError: as :func:`read_columns`.
+    """
+    if note.removed:
+        raise ArchiveError(f"run {note.run_id} has no samples any more: {note.removed}")
+    asked = [name for name in wanted.asked() if name not in columns]
+    names = [*columns, *asked]
+    try:
+        found = read_samples(note.path, note.size_B, note.crc32, names, _bounds(wanted))
+        for block in found:
+            yield chosen(block, wanted, columns)
+    except (DamagedError, OSError) as error:
+        raise note.unreadable(error) from error
+
+
+def chosen(block: Block, wanted: Wanted, columns: Sequence[str]) -> Block:
+    """Of a block with the columns that :meth:`Wanted.asked` names, the samples that are wanted."""
+    keep: np.ndarray[Any, np.dtype[np.bool_]] | None = None
+
+    def only(holds: np.ndarray[Any, np.dtype[np.bool_]]) -> None:
+        nonlocal keep
+        keep = holds if keep is None else keep & holds
+
+    if wanted.every > 1:
+        only((block["seq"] - 1) % wanted.every == 0)
+    for name, (low, high) in wanted.ranges().items():
+        if low is not None:
+            only(block[name] >= low)
+        if high is not None:
+            only(block[name] <= high)
+    for name, numbers in wanted.numbers().items():
+        if (pieces := _spans(numbers)) is not None:
+            only(_inside(block[name], pieces))
+    return {name: block[name] if keep is None else block[name][keep] for name in columns}
+
+
+def read_table(
+    connection: Connection,
+    wanted: Wanted,
+    columns: Sequence[str],
+    *,
+    in_bulk: bool = False,
+    by_seq: bool = False,
+) -> Iterator[Block]:
+    """Those samples that are in the table, in no order, whether they count or are remains.
+
+    Args:
+        columns: names of :data:`labctl.model.RECORD_COLUMNS`, each once.
         in_bulk: for very many samples, on a connection that only reads and is closed afterwards:
             an SQLite connection gets a database in memory beside its own. The cycles then come in
             their order, and within a cycle the samples as they came into the archive.
@@ -117,8 +205,11 @@ def read_columns(
     """
     if not connection.in_transaction():
         connection.begin()
-    numbers = {"cycle": wanted.cycles, "step": wanted.steps, "visit": wanted.visits}
-    spans = {name: found for name, each in numbers.items() if (found := _spans(each)) is not None}
+    spans = {
+        name: found
+        for name, each in wanted.numbers().items()
+        if (found := _spans(each)) is not None
+    }
     of_sqlite = connection.dialect.name == "sqlite"
     imaged = in_bulk and not by_seq and of_sqlite and can_read(_driver(connection))
     cycles = spans.pop("cycle", None) if imaged else None
@@ -162,7 +253,10 @@ def in_order(blocks: Iterable[Block], columns: Sequence[str]) -> Block:
 
 def _records(connection: Connection, wanted: Wanted) -> Records:
     names = tuple(RECORD_COLUMNS)
-    return Records(**in_order(read_columns(connection, wanted, names), names))
+    try:
+        return Records(**in_order(read_columns(connection, wanted, names), names))
+    except ArchiveError as error:
+        raise IntegrityError("samples", None, error) from error
 
 
 def _driver(connection: Connection) -> Any:  # noqa: ANN401
@@ -259,7 +353,22 @@ def _condition(name: str, spans: Spans) -> str:
     return "(" + " OR ".join(f"{name} BETWEEN {a:d} AND {b:d}" for a, b in pieces) + ")"
 
 
+def _bounds(wanted: Wanted) -> dict[str, list[tuple[float, float]]]:
+    """By column: between which values the samples lie."""
+    found: dict[str, list[tuple[float, float]]] = {
+        name: [(-inf if low is None else low, inf if high is None else high)]
+        for name, (low, high) in wanted.ranges().items()
+        if (low, high) != (None, None)
+    }
+    for name, numbers in wanted.numbers().items():
+        if (pieces := _spans(numbers)) is not None:
+            found[name] = [(first - 1, last - 1) for first, last in pieces]
+    return found
+
+
 def _inside(values: np.ndarray[Any, Any], spans: Spans) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    if not spans:
+        return np.zeros(len(values), dtype=bool)
     firsts = np.array([first - 1 for first, _ in spans])
     lasts = np.array([last - 1 for _, last in spans])
     place = np.searchsorted(lasts, values)

@@ -15,6 +15,9 @@ Decisions:
 - Integrals of a cycle are empty until all of its samples are here.
 - ``spectra`` has a row for each frequency, so that a spectrum is read and drawn without decoding
   anything; what holds for the whole spectrum stands in each of its rows.
+- ``packed_runs`` says which runs have their samples in a file instead of ``samples``. From the
+  moment that a run has a row there the file counts, and rows of ``samples`` with the same numbers
+  are remains of it.
 - ``markers`` has the place in the journal as its key: the same marker may be set twice at one
   sample.
 """
@@ -178,6 +181,25 @@ samples = Table(
     Index("samples_run_cycle", "run_number", "cycle"),
 )
 
+packed_runs = Table(
+    "packed_runs",
+    metadata,
+    _run(primary_key=True),
+    Column("state", Text, nullable=False, comment="moving, packed, or removed by policy"),
+    Column("folder", Text, nullable=False, comment="'' for the one beside the SQLite file"),
+    Column("file", Text, nullable=False, comment="Parquet, sorted by seq"),
+    Column("rows", BigInteger, nullable=False, comment="samples 1 to this are in it"),
+    Column("size_B", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("crc32", Text, nullable=False, comment="of its footer and each of its row groups"),
+    Column("last_cycle", Integer, nullable=False),
+    Column("last_test_time_s", Double, nullable=False),
+    Column("packed_unix_s", Double, nullable=False),
+    Column("packed_by", Text, nullable=False),
+    Column("removed_unix_s", Double),
+    Column("removed_by", Text),
+)
+
 steps = Table(
     "steps",
     metadata,
@@ -290,7 +312,7 @@ alarms = Table(
     "alarms",
     metadata,
     Column("alarm_number", Integer, primary_key=True),
-    _run(),
+    _run(nullable=True),
     Column("rule", Text, nullable=False),
     Column("rule_number", Integer, nullable=False, comment="place in the recipe, from 1"),
     Column("cycle_class", Text, nullable=False),
@@ -308,7 +330,35 @@ alarms = Table(
     Column("reference_cycles", Text, nullable=False),
     Column("cycle", Integer, nullable=False, comment="after which the state last changed"),
     Column("unix_time_s", Double, comment="when the state last changed"),
+    Column(
+        "subject", Text, nullable=False, server_default="", comment="'' for a run, else 'node lab1'"
+    ),
+    Column("shelved_until_unix_s", Double, comment="then it comes back by itself"),
+    Column(
+        "aside_actor",
+        Text,
+        nullable=False,
+        server_default="",
+        comment="who shelved it or took it out of service",
+    ),
+    Column(
+        "aside_reason",
+        Text,
+        nullable=False,
+        server_default="",
+        comment="why it is shelved, suppressed or out of service",
+    ),
     UniqueConstraint("run_number", "rule", "rule_number", "cycle_class", name="alarms_key"),
+)
+Index(
+    "alarms_of_subjects",
+    alarms.c.subject,
+    alarms.c.rule,
+    alarms.c.rule_number,
+    alarms.c.cycle_class,
+    unique=True,
+    sqlite_where=text("run_number IS NULL"),
+    postgresql_where=text("run_number IS NULL"),
 )
 
 alarm_events = Table(
@@ -316,7 +366,7 @@ alarm_events = Table(
     metadata,
     Column("alarm_event_number", Integer, primary_key=True),
     Column("alarm_number", Integer, ForeignKey("alarms.alarm_number"), nullable=False, index=True),
-    Column("trigger", Text, nullable=False, comment="raise, clear or acknowledge"),
+    Column("trigger", Text, nullable=False, comment="a trigger of labctl.alarms.states"),
     Column("from_state", Text, nullable=False),
     Column("to_state", Text, nullable=False),
     Column("cycle", Integer),
@@ -326,6 +376,60 @@ alarm_events = Table(
     Column("actor", Text, nullable=False, server_default=""),
     Column("unix_time_s", Double),
     Column("committed_unix_s", Double, nullable=False),
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column(
+        "alarm_number",
+        Integer,
+        ForeignKey("alarms.alarm_number"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column(
+        "raise_number",
+        Integer,
+        nullable=False,
+        comment="the alarm_event that people were last told of",
+    ),
+    Column("told_unix_s", Double, nullable=False),
+    Column("times", Integer, nullable=False, comment="told of this event"),
+)
+
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("notification_number", Integer, primary_key=True),
+    Column("created_unix_s", Double, nullable=False),
+    Column("priority", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("alarms", Text, nullable=False, comment="their numbers: 1-3 7"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column(
+        "notification_number",
+        Integer,
+        ForeignKey("notifications.notification_number"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("target", Text, primary_key=True, comment="a digest of the address"),
+    Column("attempts", Integer, nullable=False),
+    Column("next_try_unix_s", Double, nullable=False),
+    Column("delivered_unix_s", Double, comment="empty until it is delivered"),
+    Column("problem", Text, nullable=False, comment="of the last try"),
+)
+Index(
+    "deliveries_due",
+    deliveries.c.next_try_unix_s,
+    sqlite_where=text("delivered_unix_s IS NULL"),
+    postgresql_where=text("delivered_unix_s IS NULL"),
 )
 
 events = Table(

@@ -21,10 +21,15 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 import labctl
+from labctl.alarms.notify import NotifyConfig
 from labctl.alarms.states import AlarmState
 from labctl.archive.alarm_store import AlarmRow, read_alarms
 from labctl.archive.database import open_engine, upgrade
 from labctl.archive.ingest import Committed, SourceAck
+from labctl.archive.keeping_alarms import GONE_AFTER_S, AlarmKeeper
+from labctl.archive.notices import can_commit
+from labctl.archive.notifying import Notifier
+from labctl.archive.sending import senders_of
 from labctl.archive.telling import (
     Message,
     ack_message,
@@ -34,7 +39,7 @@ from labctl.archive.telling import (
     last_of_each_run,
     latest_cycles,
 )
-from labctl.archive.writer import ProcessWriter, ThreadWriter, Writer, WriterGoneError
+from labctl.archive.writer import ThreadWriter, Writer, WriterGoneError, writer_beside
 from labctl.clock import Clock, RealClock
 from labctl.errors import ArchiveError, LabctlError, StreamError
 from labctl.stream import topics
@@ -50,9 +55,6 @@ from labctl.stream.parcels import open_parcel
 from labctl.stream.topics import ArchiveState, Presence
 
 log = logging.getLogger(__name__)
-
-_ON_THEIR_WAY = 2
-"""Groups: one is committed, and the next one is brought to where that is done."""
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -124,9 +126,12 @@ class ArchiveService:
             and MQTT 5 only); each then needs a name of its own.
         on_ready: called once, when the database is open and up to date.
         own_process: commit in a process beside this one, which is faster and takes longer to start.
+        notify: whom to tell of alarms, beside the log and the stream.
+        gone_after_s: a node whose last will stands for so long is an alarm.
 
     Raises:
         ArchiveError: not an address of an archive.
+        ConfigError: an address to tell of alarms is not understood or cannot be read.
         StreamError: the name cannot stand in a topic.
     """
 
@@ -141,7 +146,12 @@ class ArchiveService:
         limits: GroupLimits | None = None,
         on_ready: Callable[[], None] | None = None,
         own_process: bool = False,
+        notify: NotifyConfig | None = None,
+        gone_after_s: float = GONE_AFTER_S,
     ) -> None:
+        notify = notify or NotifyConfig()
+        urls, heartbeat_url = notify.read()
+        senders = senders_of(urls)
         self.status = ArchiveStatus()
         self.connection_status = ConnectionStatus()
         self._engine: Engine = open_engine(url)
@@ -153,12 +163,25 @@ class ArchiveService:
         self._clock = clock or RealClock()
         self._limits = limits or GroupLimits()
         self._on_ready = on_ready
-        self._writer: Writer = ProcessWriter(url) if own_process else ThreadWriter(self._engine)
+        self._writer: Writer = writer_beside(url) if own_process else ThreadWriter(self._engine)
         self._own_process = own_process
         self._turn = asyncio.Lock()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="archive")
         self._said: dict[int, AlarmRow] = {}
         self._alarms_changed = asyncio.Event()
+        self._keeper = AlarmKeeper(self._clock, self._do, self._look, gone_after_s=gone_after_s)
+        self._notifier = Notifier(
+            senders,
+            clock=self._clock,
+            do=self._do,
+            look=self._look,
+            healthy=self._is_well,
+            min_priority=notify.min_priority,
+            heartbeat_url=heartbeat_url,
+            every_s=self._limits.alarms_every_s,
+            group_s=notify.group_s,
+            repeat_s=notify.repeat_s,
+        )
 
     async def run(self) -> None:
         """Serve until cancelled; a commit that is running is finished first.
@@ -175,15 +198,18 @@ class ArchiveService:
             await self._until_done(self._writer.start)
             if self._on_ready is not None:
                 self._on_ready()
-            await stay_connected(
-                self._mqtt,
-                self._serve,
-                client_id=f"labctl-archive-{self._name}",
-                clock=self._clock,
-                announcement=Announcement(self._state_topic, self._state),
-                receive_maximum=self._limits.messages,
-                status=self.connection_status,
-            )
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keep_alarms(), name="keep alarms")
+                tasks.create_task(self._notifier.run(), name="notify")
+                await stay_connected(
+                    self._mqtt,
+                    self._serve,
+                    client_id=f"labctl-archive-{self._name}",
+                    clock=self._clock,
+                    announcement=Announcement(self._state_topic, self._state),
+                    receive_maximum=self._limits.messages,
+                    status=self.connection_status,
+                )
         except BaseExceptionGroup as group:
             ours = group.subgroup(LabctlError)
             if ours is None:
@@ -202,18 +228,20 @@ class ArchiveService:
         inbox = _Inbox(self._limits)
         said: asyncio.Queue[Committed] = asyncio.Queue(maxsize=20)
         await connection.subscribe(self._filter)
+        await self._listen_to_nodes(connection)
         await self._say_what_stands(connection)
         await connection.announce()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._receive(connection, inbox), name="receive")
-            for _ in range(_ON_THEIR_WAY):
+            for _ in range(self._writer.at_once):
                 tasks.create_task(self._commit(connection, inbox, said), name="commit")
             tasks.create_task(self._tell(connection, said), name="tell")
             tasks.create_task(self._tell_alarms(connection), name="alarms")
 
     async def _receive(self, connection: Connection, inbox: _Inbox) -> None:
         async for message in connection.messages():
-            await inbox.put(message)
+            if not self._keeper.nodes.hear(message.topic.value, message.payload):
+                await inbox.put(message)
 
     async def _commit(
         self, connection: Connection, inbox: _Inbox, said: asyncio.Queue[Committed]
@@ -269,6 +297,38 @@ class ArchiveService:
                 number: alarm for number, alarm in now.items() if alarm.state != AlarmState.NORMAL
             }
 
+    async def _listen_to_nodes(self, connection: Connection) -> None:
+        self._keeper.nodes.forget()
+        try:
+            # Without acknowledgement, so that none comes between those of the batches.
+            await connection.subscribe(topics.ALL_NODE_STATES, qos=0)
+        except aiomqtt.MqttError as error:
+            log.warning("a node that is gone would not be noticed: %s", error)
+
+    async def _keep_alarms(self) -> None:
+        while True:
+            if not self.connection_status.connected:
+                self._keeper.nodes.forget()
+            if await self._keeper.turn():
+                self._alarms_changed.set()
+            await self._clock.sleep(self._limits.alarms_every_s)
+
+    async def _do(self, work: Callable[[Engine], Result]) -> Result:
+        return await self._until_done(functools.partial(self._writer.do, work))
+
+    async def _look(self, look: Callable[[Database], Result]) -> Result:
+        return await self._patiently(self._read, look)
+
+    async def _is_well(self) -> bool:
+        """Whether it commits, and hears what there is to commit: one that is cut off from its
+        broker notices nothing, and nobody would notice that."""
+        if self.status.problem or not self.connection_status.connected:
+            return False
+        try:
+            return await self._writer.do(can_commit)
+        except (ArchiveError, DBAPIError, WriterGoneError):
+            return False
+
     async def _say_what_stands(self, connection: Connection) -> None:
         """What may have been missed while there was no connection; all of it is retained."""
 
@@ -303,11 +363,11 @@ class ArchiveService:
             if self._said.get(number) != alarm:
                 log.log(
                     logging.WARNING if alarm.active else logging.INFO,
-                    "alarm %d, %s of cell %s in run %s, is %s: %s",
+                    "alarm %d, %s of %s%s, is %s: %s",
                     number,
                     alarm.name,
-                    alarm.cell or "unknown",
-                    alarm.run_id,
+                    alarm.about,
+                    f" in run {alarm.run_id}" if alarm.cell else "",
                     alarm.state.value,
                     alarm.message,
                 )

@@ -3,7 +3,7 @@
 SQLite gives them by cycle, and within a cycle as they came, which is nearly their order. Two such
 streams, the cycles and what lies outside them, are merged: a sample waits until all before it are
 there, which the run says by the numbers that it has. What waits is as much as came out of order.
-PostgreSQL sorts by itself.
+PostgreSQL sorts by itself, and the file of a packed run is in order.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from dataclasses import replace
 import numpy as np
 from sqlalchemy import Connection
 
-from labctl.archive.reading import ALL_CYCLES, Block, Wanted, in_order, read_columns
+from labctl.archive.packing_files import Block
+from labctl.archive.packing_notes import note_of
+from labctl.archive.reading import ALL_CYCLES, Wanted, chosen, in_order, read_columns
 from labctl.archive.spans import Spans
 from labctl.archive.timeline import last_cycle
 from labctl.model import IntColumn
@@ -32,7 +34,10 @@ def read_in_order(
         present: the numbers of all samples that the run has.
     """
     names = ["seq", *(name for name in columns if name != "seq")]
-    if connection.dialect.name == "postgresql":
+    if not connection.in_transaction():
+        connection.begin()
+    packed = note_of(connection, wanted.run_number) is not None
+    if packed or connection.dialect.name == "postgresql":
         found = read_columns(connection, wanted, names, by_seq=True)
     elif wanted.cycles is not None and 0 not in (cycles := set(wanted.cycles)):
         found = _by_cycles(connection, wanted, names, sorted(cycles), rows)
@@ -62,7 +67,7 @@ def _merged(
 ) -> Iterator[Block]:
     # What is left out is left out after the merge, which counts on every number.
     every = Wanted(run_number=wanted.run_number)
-    sieved = [*names, *(name for name in _asked(wanted) if name not in names)]
+    sieved = [*names, *(name for name in wanted.asked() if name not in names)]
     streams = [
         read_columns(connection, replace(every, cycles=[0]), sieved, in_bulk=True),
         read_columns(
@@ -87,9 +92,9 @@ def _merged(
         waiting = [{name: column[ready:] for name, column in pool.items()}]
         if ready:
             given = int(_ranks(pool["seq"][ready - 1 : ready], present)[0])
-            yield _chosen({name: column[:ready] for name, column in pool.items()}, wanted, names)
+            yield chosen({name: column[:ready] for name, column in pool.items()}, wanted, names)
     if waiting:
-        yield _chosen(in_order(waiting, sieved), wanted, names)
+        yield chosen(in_order(waiting, sieved), wanted, names)
 
 
 def _ranks(seq: IntColumn, present: Spans) -> IntColumn:
@@ -110,43 +115,6 @@ def _without_a_hole(ranks: IntColumn, given: int) -> int:
     steps = np.diff(ranks, prepend=given)
     holes = np.flatnonzero(steps > 1)
     return int(holes[0]) if len(holes) else len(ranks)
-
-
-def _asked(wanted: Wanted) -> list[str]:
-    """The columns that the choice depends on."""
-    asked = {
-        "cycle": wanted.cycles is not None,
-        "step": wanted.steps is not None,
-        "visit": wanted.visits is not None,
-        "test_time_s": wanted.test_time_s != (None, None),
-        "unix_time_s": wanted.unix_time_s != (None, None),
-    }
-    return [name for name, needed in asked.items() if needed]
-
-
-def _chosen(block: Block, wanted: Wanted, names: Sequence[str]) -> Block:
-    keep = np.ones(len(block["seq"]), dtype=bool)
-    keep &= (block["seq"] - 1) % wanted.every == 0
-    if wanted.first_seq is not None:
-        keep &= block["seq"] >= wanted.first_seq
-    if wanted.last_seq is not None:
-        keep &= block["seq"] <= wanted.last_seq
-    for name, numbers in (
-        ("cycle", wanted.cycles),
-        ("step", wanted.steps),
-        ("visit", wanted.visits),
-    ):
-        if numbers is not None:
-            keep &= np.isin(block[name], np.fromiter(numbers, np.int64))
-    for name, (low, high) in (
-        ("test_time_s", wanted.test_time_s),
-        ("unix_time_s", wanted.unix_time_s),
-    ):
-        if low is not None:
-            keep &= block[name] >= low
-        if high is not None:
-            keep &= block[name] <= high
-    return {name: block[name][keep] for name in names}
 
 
 def _of_size(blocks: Iterator[Block], rows: int) -> Iterator[Block]:

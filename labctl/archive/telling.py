@@ -59,8 +59,17 @@ def alarm_message(alarm: AlarmRow) -> Message:
         limit=alarm.limit_value,
         unit=alarm.unit,
         unix_time_s=alarm.unix_time_s or 0.0,
+        active=alarm.active,
+        number=alarm.alarm_number,
+        node=alarm.node,
+        shelved_until_unix_s=alarm.shelved_until_unix_s,
+        aside_actor=alarm.aside_actor,
+        aside_reason=alarm.aside_reason,
     )
-    return topics.alarm_topic(alarm.node, alarm.run_id, _as_level(alarm.name)), topics.encode(said)
+    name = _as_level(alarm.name)
+    if not alarm.run_id:
+        return topics.node_alarm_topic(alarm.node, name), topics.encode(said)
+    return topics.alarm_topic(alarm.node, alarm.run_id, name), topics.encode(said)
 
 
 def all_acks(connection: Connection) -> list[SourceAck]:

@@ -1,7 +1,8 @@
 """Which cycles of a run hold its samples of certain times: the index knows cycles, not times.
 
 A cycle's number never falls as a run goes on, so the cycles are halved, and halved again, by the
-time of any one sample of each. Only samples outside any cycle, numbered 0, may lie anywhere.
+time of any one sample of each. Only samples outside any cycle, numbered 0, may lie anywhere. The
+file of a packed run knows the times in each of its parts by itself.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, text
 
+from labctl.archive.packing_notes import note_of
 from labctl.archive.reading import Range
 
 CLOCK_STEP_S = 3600.0
@@ -19,7 +21,9 @@ CLOCK_STEP_S = 3600.0
 def last_cycle(connection: Connection, run_number: int) -> int:
     """The highest number of a cycle that has samples; 0 if there is none."""
     query = text("SELECT max(cycle) FROM samples WHERE run_number = :run")
-    return int(connection.execute(query, {"run": run_number}).scalar() or 0)
+    note = note_of(connection, run_number)
+    packed = 0 if note is None else note.last_cycle
+    return max(packed, int(connection.execute(query, {"run": run_number}).scalar() or 0))
 
 
 def last_test_time_s(connection: Connection, run_number: int) -> float | None:
@@ -29,7 +33,10 @@ def last_test_time_s(connection: Connection, run_number: int) -> float | None:
     )
     given = {"run": run_number, "last": last_cycle(connection, run_number)}
     found = connection.execute(query, given).scalar()
-    return None if found is None else float(found)
+    note = note_of(connection, run_number)
+    ends = [] if note is None else [note.last_test_time_s]
+    ends += [] if found is None else [float(found)]
+    return max(ends, default=None)
 
 
 def cycles_between(
@@ -37,7 +44,7 @@ def cycles_between(
 ) -> tuple[int, int] | None:
     """First and last of the cycles that may have samples of these times; None if any may."""
     last = last_cycle(connection, run_number)
-    if not last:
+    if not last or note_of(connection, run_number) is not None:
         return None
     from_s, to_s = unix_time_s
     slack = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from sqlalchemy import Connection, Row, func, select
 from labctl.alarms.evidence import is_comparable
 from labctl.archive import schema
 from labctl.archive.folding import RECKONED, reckon_cycles
+from labctl.archive.packing_files import Block, sha256_of
+from labctl.archive.packing_notes import Note, note_of
 from labctl.archive.reading import Wanted, in_order, read_columns
 from labctl.archive.spans import Spans
 from labctl.errors import ArchiveError
@@ -36,12 +38,14 @@ class VerifyReport:
 
     problems: one sentence each, at most 50; none if all is well.
     samples, cycles: how many were looked at.
+    removed: when and by what the samples were removed; '' if they were not.
     """
 
     run: str
     samples: int
     cycles: int
     problems: tuple[str, ...]
+    removed: str = ""
 
     @property
     def ok(self) -> bool:
@@ -49,17 +53,28 @@ class VerifyReport:
 
     def __str__(self) -> str:
         looked = f"run {self.run}: {self.samples} samples, {self.cycles} cycles"
+        if self.ok and self.removed:
+            return f"{looked}: {self.removed}; what stays is consistent"
         if self.ok:
             return f"{looked}: complete and consistent"
         return "\n".join([f"{looked}: {len(self.problems)} problems", *self.problems])
 
 
-def verify_run(connection: Connection, run_id: str, *, in_bulk: bool = False) -> VerifyReport:
+def verify_run(
+    connection: Connection,
+    run_id: str,
+    *,
+    in_bulk: bool = False,
+    blocks: Iterable[Block] | None = None,
+) -> VerifyReport:
     """Look for missing and doubled samples, an incomplete ledger, cycles that do not follow, steps
-    that do not hold the samples that say so, and spectra with holes.
+    that do not hold the samples that say so, spectra with holes, and a packed run's file that is
+    not what was written. Where a policy removed the samples, what follows from them is left as it
+    is.
 
     Args:
         in_bulk: see :func:`labctl.archive.reading.read_columns`.
+        blocks: all samples of the run, from where they shall be taken instead.
 
     Raises:
         ArchiveError: there is no such run.
@@ -69,8 +84,16 @@ def verify_run(connection: Connection, run_id: str, *, in_bulk: bool = False) ->
     ).one_or_none()
     if run is None:
         raise ArchiveError(f"there is no run {run_id!r} in the archive")
-    records = _records(connection, run.run_number, in_bulk=in_bulk)
     cycles = _cycle_rows(connection, run.run_number)
+    note = note_of(connection, run.run_number) if blocks is None else None
+    if note is not None and note.removed:
+        problems = [*_of_ledger(connection, run), *_of_spectra(connection, run)]
+        return VerifyReport(
+            run_id, 0, len(cycles), tuple(problems[:MOST_PROBLEMS]), removed=note.removed
+        )
+    if note is not None and (problem := _of_file(note)):
+        return VerifyReport(run_id, 0, len(cycles), (problem,))
+    records = _records(connection, run.run_number, in_bulk=in_bulk, blocks=blocks)
     problems = [
         *_of_seq(run, records),
         *_of_ledger(connection, run),
@@ -98,10 +121,18 @@ def recompute_cycles(connection: Connection, run_id: str) -> list[dict[str, Any]
     return _recomputed(_cycle_rows(connection, run.run_number), records, run)
 
 
-def _records(connection: Connection, run_number: int, *, in_bulk: bool = False) -> Records:
+def _records(
+    connection: Connection,
+    run_number: int,
+    *,
+    in_bulk: bool = False,
+    blocks: Iterable[Block] | None = None,
+) -> Records:
     """Every sample of a run; the columns that nothing here follows from are left at 0."""
-    wanted = Wanted(run_number=run_number)
-    found = in_order(read_columns(connection, wanted, LOOKED_AT, in_bulk=in_bulk), LOOKED_AT)
+    if blocks is None:
+        wanted = Wanted(run_number=run_number)
+        blocks = read_columns(connection, wanted, LOOKED_AT, in_bulk=in_bulk)
+    found = in_order(blocks, LOOKED_AT)
     nothing = np.zeros(len(found["seq"]))
     return Records(
         **{
@@ -109,6 +140,16 @@ def _records(connection: Connection, run_number: int, *, in_bulk: bool = False) 
             for name, kind in RECORD_COLUMNS.items()
         }
     )
+
+
+def _of_file(note: Note) -> str:
+    try:
+        found = sha256_of(note.path)
+    except OSError as error:
+        return str(note.unreadable(error))
+    if found != note.sha256:
+        return str(note.unreadable(f"its SHA-256 is {found}"))
+    return ""
 
 
 def _recomputed(

@@ -83,8 +83,9 @@ VIEWS: dict[str, str] = {
                alarms.cycle_class, alarms.priority, alarms.state, alarms.active,
                alarms.verdict, alarms.message, alarms.value, alarms.limit_value, alarms.unit,
                alarms.reference, alarms.reference_unit, alarms.cycles, alarms.reference_cycles,
-               alarms.cycle, alarms.unix_time_s
-        FROM alarms JOIN runs ON runs.run_number = alarms.run_number
+               alarms.cycle, alarms.unix_time_s, alarms.subject, alarms.shelved_until_unix_s,
+               alarms.aside_actor, alarms.aside_reason
+        FROM alarms LEFT JOIN runs ON runs.run_number = alarms.run_number
     """,
 }
 

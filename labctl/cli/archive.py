@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from labctl.cli.archive_packing import pack, tidy, unpack
 from labctl.cli.common import ConfigOption, err, out
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from labctl.archive.exporting import Progress
     from labctl.archive.queries import Archive
+    from labctl.settings import Settings
     from labctl.stream.connection import MqttConfig
 
 app = typer.Typer(
@@ -63,10 +65,18 @@ def run(
 
     log_to_stderr()
     address, broker, named = _where(config, url, mqtt, name)
+    settings = _settings(config, everything_named=url is not None and mqtt is not None)
 
     async def serve() -> None:
         service = ArchiveService(
-            address, broker, name=named, share=share, on_ready=ready, own_process=True
+            address,
+            broker,
+            name=named,
+            share=share,
+            on_ready=ready,
+            own_process=True,
+            notify=settings.notify,
+            gone_after_s=settings.alarms.node_gone_after_s,
         )
         await service.run()
 
@@ -74,16 +84,32 @@ def run(
 
 
 @app.command()
-def migrate(context: typer.Context, config: ConfigOption = None, url: UrlOption = None) -> None:
+def migrate(
+    context: typer.Context,
+    config: ConfigOption = None,
+    url: UrlOption = None,
+    hypertable: Annotated[
+        bool,
+        typer.Option(
+            "--hypertable",
+            help="TimescaleDB: divide a table of samples that has rows in it; nothing can be "
+            "written meanwhile.",
+        ),
+    ] = False,
+) -> None:
     """Make the archive, or bring it up to the schema of this program."""
     from labctl.archive.database import open_engine, upgrade
+    from labctl.archive.timescale import divide
 
     engine = open_engine(_url(config or context.obj, url))
     try:
         upgrade(engine)
+        said = divide(engine, with_rows=hypertable)
     finally:
         engine.dispose()
     out.print("the archive is up to date")
+    if said:
+        out.print(said, highlight=False, markup=False)
 
 
 @app.command()
@@ -222,6 +248,11 @@ def export(
         err.print(f"wrote {path}", highlight=False)
 
 
+app.command()(pack)
+app.command()(unpack)
+app.command()(tidy)
+
+
 @contextlib.contextmanager
 def _bar() -> Iterator[Progress]:
     """A bar for each run on standard error, where a person watches."""
@@ -279,6 +310,15 @@ def _where(
     settings = load_settings(config)
     broker = settings.mqtt if mqtt is None else MqttConfig(url=mqtt)
     return url or settings.archive_url, broker, name or settings.archive.name
+
+
+def _settings(config: Path | None, *, everything_named: bool) -> Settings:
+    """What the file says of alarms; without a configuration, nobody is told of them."""
+    from labctl.settings import Settings, load_settings
+
+    if everything_named and config is None:
+        return Settings()
+    return load_settings(config)
 
 
 def _figure(value: float, form: str) -> str:

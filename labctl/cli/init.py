@@ -26,6 +26,7 @@ url = "mqtt://127.0.0.1:1883"
 [archive]
 url = "sqlite:///archive.db"
 # url = "postgresql+psycopg://labctl@db.lab.example/labctl"
+# pack_after = "90 d"      # readings of older runs go into Parquet files: 'labctl archive tidy'
 
 [broker]
 kind = "auto"              # what 'labctl up' starts; "none" where a broker runs already

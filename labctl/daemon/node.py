@@ -19,6 +19,7 @@ from labctl.daemon.configured import drivers_own, is_chamber, runs_recipes
 from labctl.daemon.host import Host
 from labctl.daemon.owned import Owned
 from labctl.daemon.turns import Waiting, waits_for
+from labctl.daemon.watchman import Watchman
 from labctl.drivers import build_driver, checked_options
 from labctl.drivers.base import Chamber, Driver, Identity, Sequencer, Source
 from labctl.engine.fitting import refusals_of
@@ -106,6 +107,7 @@ class Node:
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(self._publish(), name="publisher")
+            group.create_task(Watchman(self, self._wall).work(), name="watch")
             for instrument in self.instruments.values():
                 group.create_task(self._keep_open(instrument), name=f"open {instrument.name}")
             for runner in self.runners.values():

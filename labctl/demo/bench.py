@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import msgspec
 from labctl.demo.cells import DemoCell
 from labctl.demo.study import RACK, Study
 from labctl.errors import CommandError
+from labctl.stream.mosquitto import free_port
 from labctl.supervisor import hold_folder
 
 NODE: Final = "demo"
@@ -208,14 +208,10 @@ def _spec_of(seated: DemoCell, prefix: str) -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(free_port())
+    return list(ports)
 
 
 @contextmanager

@@ -145,7 +145,7 @@ def _figures(cycles: pd.DataFrame, curves: list[CapacityCurves]) -> Iterator[Fig
 def _of_the_bench(runs: pd.DataFrame, alarms: pd.DataFrame, faulty: set[str]) -> Iterator[Figure]:
     completed = int((runs["outcome"] == "completed").sum())
     yield Figure("runs completed", "", completed, len(runs), 0, completed == len(runs), 0)
-    raised = set(alarms["cell"])
+    raised = set(alarms.loc[alarms["cycle"] > 0, "cell"])
     right, wrong = len(raised & faulty), len(raised - faulty)
     yield Figure("faulty cells with an alarm", "", right, len(faulty), 0, right == len(faulty), 0)
     yield Figure("sound cells with an alarm", "", wrong, 0, 0, wrong == 0, 0)

@@ -7,6 +7,7 @@ the host has the run, at open circuit, and walks it: see :mod:`labctl.engine.wal
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 from typing import Final
 
@@ -26,6 +27,7 @@ from labctl.engine.walk import Position
 from labctl.engine.walking import Walking
 from labctl.engine.way import off_without_a_word
 from labctl.errors import CommandError, InstrumentError, JournalError, PlanError
+from labctl.program import Impedance
 
 log = logging.getLogger(__name__)
 
@@ -238,6 +240,7 @@ class Following:
         if silence_s <= _BACKFILL_S:
             readings = await self._bench.thermometer.filled(followed.readings)
             followed = replace(followed, readings=readings)
+        self._watch(followed)
         async with self._record.changing:
             capabilities = self._driver.capabilities
             taken = take(
@@ -265,6 +268,18 @@ class Following:
                 raise
         if taken.beyond:
             log.error("run %s: %s; stopping it", self._run, taken.beyond)
+
+    def _watch(self, followed: Followed) -> None:
+        watch, step = self._record.watch, self._record.step
+        now_s = self._bench.clock.unix_time_s()
+        if len(followed.readings):
+            watch.see(followed.readings, now_s)
+        elif followed.state is not ChannelState.RUNNING or followed.complete:
+            watch.rest()
+        elif step is None or isinstance(step.control, Impedance):
+            watch.expect_nothing()
+        elif math.isfinite(step.record.every_s):
+            watch.see_nothing(now_s, self._bench.wall.monotonic_s(), step.record.every_s)
 
     def _is_to_resume(self) -> bool:
         return self._checkpoint.state is RunState.RUNNING and self._checkpoint.paused

@@ -18,6 +18,8 @@ from labctl.engine.placement import close_run
 from labctl.engine.run import Charter, Checkpoint
 from labctl.engine.states import Trigger, next_state
 from labctl.engine.walk import Onward, Walk
+from labctl.engine.watching import watch_of
+from labctl.errors import JournalError
 from labctl.model import Records
 from labctl.program import Step
 from labctl.stream.events import BranchTaken, Event, RunEnded, RunStateChanged
@@ -54,8 +56,19 @@ class RunRecord:
         self.journal = journal
         self.changing = asyncio.Lock()
         self.walk = Walk(charter.program)
+        self.watch = watch_of(charter.run, charter.program, checkpoint.conditions)
         self._clock = clock
         self._viewer = viewer
+
+    async def tell_news(self) -> None:
+        """Journal what the watch has to say, where nothing else is to be kept.
+
+        Raises:
+            JournalError: it is not kept, and told with whatever is kept next.
+        """
+        async with self.changing:
+            if self.watch.news and not self.checkpoint.state.ended:
+                await self.advance(self.checkpoint)
 
     @property
     def step(self) -> Step | None:
@@ -114,8 +127,10 @@ class RunRecord:
             changed,
             state=changed.state if trigger is None else next_state(changed.state, trigger),
             reason=changed.reason if reason is None else reason,
+            conditions=self.watch.standing,
         )
-        every: list[Event] = list(events)
+        news = self.watch.take_news()
+        every: list[Event] = [*news, *events]
         if checkpoint.state.ended:
             how = Ending() if ending is None else ending
             every += close_run(self.walk, checkpoint.place, completed=how.complete, cause=how.cause)
@@ -123,7 +138,13 @@ class RunRecord:
             every.append(self._state_event(checkpoint, now_s))
         if checkpoint.state.ended:
             every.append(self._run_ended(checkpoint, now_s))
-        await self._commit(checkpoint, Records() if records is None else records, every, command)
+        try:
+            await self._commit(
+                checkpoint, Records() if records is None else records, every, command
+            )
+        except JournalError:
+            self.watch.put_back(news)
+            raise
 
     def branches(self, onward: Onward, place: Place) -> tuple[BranchTaken, ...]:
         """What was decided on the way from ``place``, as events."""

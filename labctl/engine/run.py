@@ -90,6 +90,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     skip_visit: the visit that a person wants to end, 0 for none.
     serial: of the instrument that the run began on, '' where unknown.
     looked_unix_s: when the host last looked at a cell that it drives, by the clock of the run.
+    conditions: names of those of labctl.alarms.conditions that hold and were told.
     """
 
     state: RunState
@@ -108,3 +109,4 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     signals: tuple[SignalGiven, ...] = ()
     serial: str = ""
     looked_unix_s: float = 0.0
+    conditions: tuple[str, ...] = ()

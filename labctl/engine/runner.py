@@ -128,6 +128,29 @@ class Runner(Orders):
             await self._bench.thermometer.close()
             await self._way.close()
 
+    async def keep_watch(self, away: str = "") -> None:
+        """Journal what the watch over the run has to say; to be called every few seconds.
+
+        Args:
+            away: why the instrument was not found yet, '' if it was.
+
+        Raises:
+            JournalError: it is not kept; what it was is told the next time.
+        """
+        state, bench = self.checkpoint.state, self._bench
+        if state.ended or state is RunState.CREATED:
+            return
+        watch = self._record.watch
+        watch.see_trouble(
+            bench.trouble or away,
+            bench.clock.unix_time_s(),
+            bench.wall.monotonic_s(),
+            link=bench.link_down or not bench.trouble,
+            poll_s=bench.pace.poll_s,
+        )
+        if watch.news and not self._record.changing.locked():
+            await self._record.tell_news()
+
     async def hold(self, reason: str, *, also_stopping: bool = False) -> None:
         """Leave the run to a person; one that is to stop goes on stopping unless said otherwise.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from dataclasses import replace
 from typing import Final
 
@@ -34,7 +35,7 @@ from labctl.engine.taking_up import take_up
 from labctl.engine.transit import Transit, transit_from
 from labctl.engine.visit import Visit, passes_current
 from labctl.errors import InstrumentError, JournalError, LinkError, PlanError
-from labctl.program import Control, EndCondition, Limits
+from labctl.program import Control, EndCondition, Impedance, Limits, Rest
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +201,9 @@ class Walking:
 
     async def _has_ended(self, visit: Visit, host: HostStep | None, looked: Looked) -> bool:
         """Judge a look: limits, ends, what the instrument says, what the host waits for."""
-        verdict = visit.take(looked, self._bench.clock.unix_time_s())
+        now_s = self._bench.clock.unix_time_s()
+        verdict = visit.take(looked, now_s)
+        self._watch(visit, looked, now_s)
         self._bench.doubts = 0
         if self._bench.link_down or host is None:
             self._bench.all_is_well()
@@ -224,6 +227,16 @@ class Walking:
         else:
             return False
         return True
+
+    def _watch(self, visit: Visit, looked: Looked, now_s: float) -> None:
+        watch, control = self._record.watch, visit.step.control
+        period_s = max(self._source.sample_period_s(visit.task), visit.step.record.every_s)
+        if len(looked.readings):
+            watch.see(looked.readings, now_s)
+        elif visit.hosts or looked.ended or isinstance(control, Rest | Impedance):
+            watch.expect_nothing()
+        elif math.isfinite(period_s):
+            watch.see_nothing(now_s, self._bench.wall.monotonic_s(), period_s)
 
     async def _look(self) -> Looked:
         looked = await self._source.look(self._bench.channel)

@@ -45,7 +45,7 @@ class StudyRun:
     """One run with what its figures are divided by.
 
     parents: the cells that its cell was built from.
-    alarmed: an alarm rule holds for it, so that it does not stand for its material.
+    alarmed: an alarm rule on its cycles holds for it, so that it does not stand for its material.
     """
 
     run: str
@@ -76,6 +76,7 @@ class StudyRuns:
         """The runs of the archive, or ``only`` those of these names."""
         cells, runs, alarms = archive.cells(), archive.runs(), archive.alarms()
         holding = alarms[alarms["active"].astype(bool) & (alarms["verdict"] == "holds")]
+        holding = holding[holding["cycle"] > 0]
         alarmed = set(holding["run_id"])
         found = []
         for run, row in runs.iterrows():

@@ -27,7 +27,7 @@ _WHO: Final = {
 _SAYS: Final = {"node": DAEMON, "archive": ARCHIVE, "anyone": INSTRUMENT}
 _HEARS: Final = {
     DAEMON: ("signal", "ack", "archiveState"),
-    ARCHIVE: ("batch",),
+    ARCHIVE: ("batch", "nodeState"),
     READER: tuple(topic.name for topic in TOPICS),
     INSTRUMENT: ("marker", "latest", "nodeState"),
 }

@@ -57,6 +57,7 @@ TOPICS: Final = (
     Topic("signal", "labctl/v1/{node}/signal/{signal}", "anyone", 1, False, (Signal,)),
     Topic("cycle", "labctl/v1/{node}/run/{run}/cycle", "archive", 1, True, (CycleSummary,)),
     Topic("alarm", "labctl/v1/{node}/alarm/{run}/{rule}", "archive", 1, True, (AlarmState,)),
+    Topic("nodeAlarm", "labctl/v1/{node}/node-alarm/{rule}", "archive", 1, True, (AlarmState,)),
     Topic("archiveState", "labctl/v1/archive/{archive}/state", "archive", 1, True, (ArchiveState,)),
 )
 

@@ -54,10 +54,12 @@ class Announcement:
     """A client's presence: a retained message when it comes, another when it goes or dies.
 
     ``payload`` makes the message at each connect, and so a last will that tells when that was.
+    ``farewell`` makes the one of a client that ends by itself, where that differs from its will.
     """
 
     topic: str
     payload: Callable[[Presence], bytes]
+    farewell: Callable[[], bytes] | None = None
 
 
 @dataclass(slots=True)
@@ -141,9 +143,9 @@ class Connection:
     async def take_leave(self) -> None:
         """Say that we go: a clean disconnect discards the last will."""
         if self._announcement is not None and self._announced:
-            await self.publish(
-                self._announcement.topic, self._announcement.payload("offline"), retain=True
-            )
+            farewell = self._announcement.farewell
+            payload = self._announcement.payload("offline") if farewell is None else farewell()
+            await self.publish(self._announcement.topic, payload, retain=True)
 
     async def _answer(self, asked: Coroutine[Any, Any, _Result]) -> _Result:
         """What the broker answers; breaks off at once when the connection breaks.

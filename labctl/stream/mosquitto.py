@@ -11,12 +11,14 @@ import asyncio
 import contextlib
 import ipaddress
 import os
+import random
 import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from labctl.errors import ConfigError, Problem
 from labctl.orphans import die_with_parent
@@ -273,10 +275,18 @@ async def running_mosquitto(options: MosquittoOptions, directory: Path) -> Async
         await broker.stop()
 
 
+_PORTS: Final = range(10_000, 32_768)
+"""Linux gives none of these to an outgoing connection (ip(7), ip_local_port_range)."""
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.create_server((host, 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A TCP port that nobody listens on now, and that no outgoing connection is given: what was
+    killed finds it free when it starts again."""
+    for _ in range(1000):
+        port = random.choice(_PORTS)  # noqa: S311 - two that choose at once should not meet
+        with contextlib.suppress(OSError), socket.create_server((host, port)):
+            return port
+    raise OSError(f"no port of {host} from {_PORTS.start} to {_PORTS.stop} is free")
 
 
 async def _accepts(host: str, port: int) -> bool:

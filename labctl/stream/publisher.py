@@ -105,7 +105,9 @@ class Publisher:
             JournalError: the outbox cannot be read.
             ConfigError: the password or the certificates cannot be read.
         """
-        announcement = Announcement(topics.node_state_topic(self._node), self._state)
+        announcement = Announcement(
+            topics.node_state_topic(self._node), self._state, self._farewell
+        )
         try:
             await stay_connected(
                 self._config,
@@ -258,7 +260,10 @@ class Publisher:
                 await connection.publish(topic, payload, qos=0, retain=retain)
             await self._clock.sleep(LIVE_INTERVAL_S)
 
-    def _state(self, presence: Presence) -> bytes:
+    def _farewell(self) -> bytes:
+        return self._state("offline", orderly=True)
+
+    def _state(self, presence: Presence, *, orderly: bool = False) -> bytes:
         return topics.encode(
             NodeState(
                 node=self._node,
@@ -266,6 +271,7 @@ class Publisher:
                 source=self._outbox.source,
                 unix_time_s=self._clock.unix_time_s(),
                 labctl_version=labctl.__version__,
+                orderly=orderly,
             )
         )
 

@@ -10,6 +10,7 @@
 | ``labctl/v1/{node}/signal/{name}`` | anyone, to the node | 1, no | :class:`Signal`, or nothing |
 | ``labctl/v1/{node}/run/{run}/cycle`` | archive | 1, yes | :class:`CycleSummary` |
 | ``labctl/v1/{node}/alarm/{run}/{rule}`` | archive | 1, yes | :class:`AlarmState` |
+| ``labctl/v1/{node}/node-alarm/{rule}`` | archive | 1, yes | :class:`AlarmState` |
 | ``labctl/v1/archive/{archive}/state`` | archive (birth, will) | 1, yes | :class:`ArchiveState` |
 
 Everything but the batch is JSON, for people and for other programs. A number that is not known is
@@ -39,6 +40,7 @@ ALL_NODE_STATES = f"{ROOT}/+/state"
 ALL_LATEST = f"{ROOT}/+/channel/+/latest"
 ALL_CYCLES = f"{ROOT}/+/run/+/cycle"
 ALL_ALARMS = f"{ROOT}/+/alarm/+/+"
+ALL_NODE_ALARMS = f"{ROOT}/+/node-alarm/+"
 ALL_MARKERS = f"{ROOT}/+/marker/+/+"
 ALL_ARCHIVE_STATES = f"{ROOT}/{ARCHIVE}/+/state"
 
@@ -109,6 +111,11 @@ def alarm_topic(node: str, run: str, rule: str) -> str:
     return f"{ROOT}/{check_node(node)}/alarm/{check_name(run, 'run')}/{check_name(rule, 'rule')}"
 
 
+def node_alarm_topic(node: str, rule: str) -> str:
+    """The state of one alarm about a node itself."""
+    return f"{ROOT}/{check_node(node)}/node-alarm/{check_name(rule, 'rule')}"
+
+
 def marker_topic(node: str, run: str, marker: str) -> str:
     """Where a node tells of one kind of marker of a run."""
     return (
@@ -151,6 +158,12 @@ def node_of(topic: str) -> str:
     if not topic.startswith(f"{ROOT}/") or len(levels) < 2 or levels[0] == ARCHIVE:
         raise StreamError(f"topic {topic!r} is not the topic of a node")
     return check_name(levels[0], "node")
+
+
+def is_node_state(topic: str) -> bool:
+    """Whether a node announces itself on this topic."""
+    levels = topic.removeprefix(f"{ROOT}/").split("/")
+    return topic.startswith(f"{ROOT}/") and len(levels) == 2 and levels[1] == "state"
 
 
 def is_signal(node: str, topic: str) -> bool:
@@ -222,13 +235,17 @@ Presence = Literal["online", "offline"]
 
 
 class NodeState(msgspec.Struct, frozen=True, kw_only=True):
-    """A node came or went. ``source`` names its journal."""
+    """A node came or went. ``source`` names its journal.
+
+    orderly: it was told to end and says so itself; otherwise its last will says that it is gone.
+    """
 
     node: str
     state: Presence
     source: str
     unix_time_s: float
     labctl_version: str
+    orderly: bool = False
 
 
 class ArchiveState(msgspec.Struct, frozen=True, kw_only=True):
@@ -277,7 +294,14 @@ class CycleSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AlarmState(msgspec.Struct, frozen=True, kw_only=True):
-    """One alarm; ``state`` and ``priority`` are words from labctl.alarms."""
+    """One alarm; ``state`` and ``priority`` are words from labctl.alarms.
+
+    run: '' where the alarm is about the node.
+    active: whether the condition holds now, also of an alarm that is set aside.
+    number: of the alarm, as the archive counts; for 'labctl alarms'.
+    shelved_until_unix_s: when a shelved alarm comes back by itself.
+    aside_actor, aside_reason: who set it aside, and why.
+    """
 
     run: str
     rule: str
@@ -289,6 +313,12 @@ class AlarmState(msgspec.Struct, frozen=True, kw_only=True):
     limit: float | None
     unit: str
     unix_time_s: float
+    active: bool | None = None
+    number: int = 0
+    node: str = ""
+    shelved_until_unix_s: float | None = None
+    aside_actor: str = ""
+    aside_reason: str = ""
 
 
 class Marker(msgspec.Struct, frozen=True, kw_only=True):

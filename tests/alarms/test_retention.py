@@ -124,4 +124,5 @@ def test_what_the_archive_remembers_is_enough_for_the_rule(
         assert evaluate(rule, short.evidence("cycle"), active=active) == evaluate(
             rule, known, active=active
         )
-    assert len(short.recent) <= last
+    assert len(short.first) <= first
+    assert len(short.last) < 2 * last + 1

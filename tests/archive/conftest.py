@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import random
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from packed_shelf import Shelf
 from sqlalchemy import Engine, text
 
+from labctl.archive import packing, packing_files, packing_steps
 from labctl.archive.database import open_engine, upgrade
+from labctl.archive.ingest import Ingest
 from labctl.model import RECORD_COLUMNS, Cell, Records, Spectrum
 from labctl.program import (
     ConstantCurrent,
@@ -457,3 +461,24 @@ def engine(archive_url: str) -> Iterator[Engine]:
     made = open_engine(archive_url)
     yield made
     made.dispose()
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of several row groups, and rows that go in several slices."""
+    monkeypatch.setattr(packing_files, "ROWS_AT_LEAST", 25)
+    monkeypatch.setattr(packing_files, "ROWS_AT_MOST", 60)
+    monkeypatch.setattr(packing, "ROWS_AT_ONCE", 60)
+    monkeypatch.setattr(packing_steps, "SLICE_ROWS", 40)
+
+
+@pytest.fixture
+def shelf(small_parts: None, engine: Engine, archive_url: str, tmp_path: Path, lab: Any) -> Shelf:
+    """Ten cycles with an alarm, and visits of every kind; the batches came in any order."""
+    journal = lab.Journal()
+    lab.write_run(journal, [lab.CycleSpec(discharge_h=h) for h in [1.0] * 7 + [0.7] * 3])
+    lab.write_visits(journal)
+    payloads = list(journal.payloads)
+    random.Random(3).shuffle(payloads)
+    Ingest(engine).commit(payloads)
+    return Shelf(archive_url, engine, tmp_path / "packed", journal)

@@ -62,12 +62,12 @@ def test_cycles_are_shown_per_gram(url: str) -> None:
 
 def test_an_alarm_is_listed_and_acknowledged(url: str) -> None:
     listed = runner.invoke(alarms.app, ["list", "--url", url])
-    assert "retention of cell HEV-1, unacknowledged since cycle 10 of run-1" in listed.stdout
+    assert "retention  cell HEV-1  run-1  unacknowledged" in listed.stdout
     assert "70.0%" in listed.stdout
     result = runner.invoke(alarms.app, ["ack", "1", "--actor", "mia", "--url", url])
     assert "alarm 1 of cell HEV-1 is acknowledged" in result.stdout
     listed = runner.invoke(alarms.app, ["list", "--url", url])
-    assert ", acknowledged since cycle 10" in listed.stdout
+    assert "  acknowledged  " in listed.stdout
 
 
 def test_a_missing_archive_is_not_made_by_asking_for_it(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from sqlalchemy import Engine, event
 from labctl.archive.database import open_engine, upgrade
 from labctl.archive.ingest import Ingest
 
-GROWING = {"samples", "cycles", "steps", "batches", "runs", "events", "alarms", "quarantine"}
+GROWING = {"samples", "cycles", "steps", "batches", "runs", "events", "alarms", "quarantine",
+           "packed_runs"}  # fmt: skip
 WHAT_WAITS = "cycles_not_judged"
 """An index of the cycles that nobody has judged yet: a handful, however many there were."""
 
@@ -26,8 +27,9 @@ def sqlite(tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
+@pytest.mark.parametrize("started_anew", [False, True])
 def test_no_statement_of_a_commit_reads_through_a_table_that_grows(
-    sqlite: Engine, lab: Any
+    sqlite: Engine, lab: Any, started_anew: bool
 ) -> None:
     journal = lab.Journal()
     fading = [lab.CycleSpec(discharge_h=1.0 if n < 7 else 0.7) for n in range(12)]
@@ -43,7 +45,10 @@ def test_no_statement_of_a_commit_reads_through_a_table_that_grows(
 
     ingest = Ingest(sqlite)
     for payload in journal.payloads:
+        if started_anew:
+            ingest = Ingest(sqlite)
         ingest.commit([payload])
+    assert any("packed_runs" in sql for sql in statements) == started_anew
     connection.set_trace_callback(None)
     looked_at = 0
     for sql in statements:

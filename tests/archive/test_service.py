@@ -8,21 +8,24 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiomqtt
 import pytest
 from sqlalchemy import text
 
+from labctl.alarms.notify import NotifyConfig
 from labctl.archive import open_archive
-from labctl.archive.alarm_store import acknowledge
+from labctl.archive.alarm_commands import acknowledge
 from labctl.archive.database import open_engine
 from labctl.archive.folding import CycleDone
 from labctl.archive.service import ArchiveService, GroupLimits
 from labctl.archive.telling import last_of_each_run
+from labctl.clock import RealClock
 from labctl.stream import topics
 from labctl.stream.connection import MqttConfig
-from labctl.stream.topics import Ack, AlarmState, ArchiveState, CycleSummary
+from labctl.stream.events import ConditionChanged
+from labctl.stream.topics import Ack, AlarmState, ArchiveState, CycleSummary, NodeState
 
 QUICK = GroupLimits(wait_s=0.01, alarms_every_s=0.05)
 PATIENCE_S = 20.0
@@ -263,3 +266,90 @@ async def test_two_archives_share_the_batches_of_a_run_on_one_postgresql(
         assert archive.verify(run).problems == ()
         assert list(archive.alarms()["cycle"]) == [9]
         assert archive.cycles(run)["discharge_mAh_g"].notna().all()
+
+
+async def test_a_node_whose_will_stands_for_a_minute_is_an_alarm_until_it_is_back(
+    broker: Any, lab: Any, tmp_path: Path
+) -> None:
+    node, name = names()
+    journal = lab.Journal(source=f"{node}-7c")
+    run = f"run-{node}"
+    lab.write_run(journal, [lab.CycleSpec()], run=run, ended=False)
+    journal.events(
+        run,
+        ConditionChanged(run=run, condition="silent", holds=True, message="?", unix_time_s=2e9),
+    )
+    quick = GroupLimits(wait_s=10.0, alarms_every_s=20.0)
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    told: list[str] = []
+    news = asyncio.Event()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(head.split("content-length:")[1].split("\r\n")[0])
+        told.append((await reader.readexactly(length)).decode())
+        news.set()
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    addressee = await asyncio.start_server(take, "127.0.0.1", 0)
+    port = addressee.sockets[0].getsockname()[1]
+    service = ArchiveService(
+        url,
+        MqttConfig(url=broker.url),
+        name=name,
+        limits=quick,
+        clock=RealClock(1000.0),
+        notify=NotifyConfig(urls=(f"json://127.0.0.1:{port}/",)),
+    )
+    gone = topics.node_alarm_topic(node, "node-gone")
+    silent = topics.alarm_topic(node, run, "silent")
+
+    def said(listener: Listener, topic: str) -> AlarmState | None:
+        payload = listener.last(topic)
+        return None if payload is None else topics.decode(payload, AlarmState)
+
+    def stands(listener: Listener, topic: str, state: str) -> bool:
+        alarm = said(listener, topic)
+        return alarm is not None and alarm.state == state
+
+    def presence(state: Literal["online", "offline"], *, orderly: bool = False) -> bytes:
+        return topics.encode(
+            NodeState(
+                node=node, state=state, source=f"{node}-7c", unix_time_s=1.0,
+                labctl_version="1", orderly=orderly,
+            )
+        )  # fmt: skip
+
+    at, state = topics.node_state_topic(node), topics.archive_state_topic(name)
+    async with listening(broker, f"labctl/v1/{node}/#", state) as listener, running(service):
+        await listener.until(lambda: listener.last(state) is not None)
+        for payload in journal.payloads:
+            await listener.client.publish(topics.batch_topic(node), payload, qos=1)
+        await listener.client.publish(at, presence("online"), qos=1, retain=True)
+        await listener.until(lambda: stands(listener, silent, "unacknowledged"))
+        await listener.client.publish(at, presence("offline"), qos=1, retain=True)
+        await listener.until(lambda: stands(listener, gone, "unacknowledged"))
+        await listener.until(lambda: stands(listener, silent, "suppressed"))
+        found = said(listener, gone)
+        assert found is not None
+        assert (found.node, found.run, found.priority, found.active) == (node, "", "high", True)
+        async with asyncio.timeout(PATIENCE_S):
+            while not any(f"node-gone, node {node}" in said for said in told):
+                news.clear()
+                await news.wait()
+        await listener.client.publish(at, presence("online"), qos=1, retain=True)
+        await listener.until(lambda: stands(listener, gone, "returned-unacknowledged"))
+        await listener.until(lambda: stands(listener, silent, "unacknowledged"))
+        await listener.client.publish(at, presence("offline", orderly=True), qos=1, retain=True)
+        journal.events(
+            run,
+            ConditionChanged(run=run, condition="silent", holds=False, message="", unix_time_s=3e9),
+        )
+        await listener.client.publish(topics.batch_topic(node), journal.payloads[-1], qos=1)
+        await listener.until(lambda: stands(listener, silent, "returned-unacknowledged"))
+        assert stands(listener, gone, "returned-unacknowledged")
+        await listener.client.publish(at, b"", qos=1, retain=True)
+    addressee.close()
+    await addressee.wait_closed()

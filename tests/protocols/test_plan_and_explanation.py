@@ -198,6 +198,8 @@ below 80 % of that of cycle 3 or the efficiency of the cycle is below 95 %:
 
 The run is ended safely outside these limits: voltage 1.0 V .. 4.4 V.
 A reading is kept every 60 s.
+As in every run, an alarm is raised when less than 80 % of the capacity is left, the capacity \
+drops suddenly, the efficiency is unusual, the fade becomes faster or the capacity bends downwards.
 Can be set: rate = 1C.
 Must be given: lower.
 Can be set: upper = 4.1 V (where charges end), from 3.8 V to 4.3 V.

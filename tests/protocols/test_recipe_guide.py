@@ -11,6 +11,7 @@ from labctl.cli.recipe import app
 from labctl.errors import RecipeError
 from labctl.model import Cell
 from labctl.program import Program
+from labctl.protocols.alarms import DEFINITIONS, AlarmsFields, TemperatureFields
 from labctl.protocols.conditions import END_WORDS, ConditionFields
 from labctl.protocols.includes import DEEPEST_INCLUDE, MOST_INCLUDED
 from labctl.protocols.limits import LimitsFields
@@ -68,7 +69,8 @@ def test_a_mistake_of_the_guide_is_reported_as_it_says(example: str, said: str, 
 def test_the_guide_speaks_of_every_word_and_bound() -> None:
     for word in (*STRUCTURE, *SECTIONS):
         assert f"`{word}`" in GUIDE or f"- {word}:" in GUIDE or f"{word}:" in GUIDE
-    for group in (*STRUCTURE.values(), ConditionFields, LimitsFields):
+    alarms = (AlarmsFields, TemperatureFields, *DEFINITIONS.values())
+    for group in (*STRUCTURE.values(), ConditionFields, LimitsFields, *alarms):
         for name, field in group.model_fields.items():
             assert re.search(rf"{field.alias or name}[:`]", GUIDE), name
     for key in (*KEYS, *END_WORDS):

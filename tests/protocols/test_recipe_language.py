@@ -16,7 +16,11 @@ from labctl.program import (
     ConstantCurrent,
     ConstantCurrentConstantVoltage,
     ConstantVoltage,
+    DropAlarm,
+    EfficiencyAlarm,
     EndCondition,
+    FadeAlarm,
+    KneeAlarm,
     Limits,
     Loop,
     Program,
@@ -25,6 +29,7 @@ from labctl.program import (
     Rest,
     RetentionAlarm,
     Step,
+    TemperatureAlarm,
     decode_program,
     encode_program,
 )
@@ -266,16 +271,69 @@ def test_readings_are_kept_as_the_step_says_and_else_as_the_recipe_says(compiled
 
 def test_a_retention_alarm_is_what_was_written_and_else_the_default(compiled: Compile) -> None:
     steps = "  - cycle: 10\n    do:\n      - rest: 1 h\n"
-    assert compiled(steps).alarms == ()
-    assert compiled(steps, "alarms: {retention: 80 %}\n").alarms == (RetentionAlarm(),)
+    others = "drop: off, efficiency: off"
+    assert compiled(steps, f"alarms: {{retention: off, {others}}}\n").alarms == ()
+    assert compiled(steps, f"alarms: {{retention: 80 %, {others}}}\n").alarms == (RetentionAlarm(),)
     head = (
-        "alarms:\n  retention:\n    - {below: 90 %, reference: cycle 1, over: 1 cycle}\n"
+        "alarms:\n  drop: off\n  efficiency: off\n  retention:\n"
+        "    - {below: 90 %, reference: cycle 1, over: 1 cycle}\n"
         "    - {below: 70 %, clears: 75 %, reference: cycles 2 .. 4, over: 3}\n"
     )
     assert compiled(steps, head).alarms == (
         RetentionAlarm(0.9, 0.91, 1, 1, 1),
         RetentionAlarm(0.7, 0.75, 2, 4, 3),
     )
+
+
+def many(cycles: int) -> str:
+    return f"  - cycle: {cycles}\n    do:\n      - rest: 1 h\n"
+
+
+@pytest.mark.parametrize(
+    ("cycles", "names"),
+    [
+        (0, []),
+        (4, []),
+        (5, ["EfficiencyAlarm"]),
+        (8, ["RetentionAlarm", "DropAlarm", "EfficiencyAlarm"]),
+        (66, ["RetentionAlarm", "DropAlarm", "EfficiencyAlarm", "KneeAlarm"]),
+        (67, ["RetentionAlarm", "DropAlarm", "EfficiencyAlarm", "FadeAlarm", "KneeAlarm"]),
+    ],
+)
+def test_every_run_is_watched_for_what_it_has_cycles_enough_for(
+    compiled: Compile, cycles: int, names: list[str]
+) -> None:
+    found = compiled(many(cycles) if cycles else "  - rest: 1 h\n").alarms
+    assert [type(alarm).__name__ for alarm in found] == names
+
+
+def test_what_is_written_of_an_alarm_takes_the_place_of_its_default(compiled: Compile) -> None:
+    head = (
+        "alarms: {retention: {below: 70 %, reference: cycle 2, over: 1}, "
+        "drop: {more_than: 8 %, confirmed_by: 1, steady: 4 cycles}, "
+        "efficiency: 99.5 %, fade: {times: 5, at_least: 0.05 %}, knee: 30 cycles,\n"
+        "         temperature: {above: 45 degC, below: 5 degC, rate: 3 K/min, for: 2 min}}\n"
+    )
+    assert compiled(many(200), head).alarms == (
+        RetentionAlarm(0.7, 0.71, 2, 2, 1),
+        DropAlarm(more_than=0.08, confirmed_by=1, steady_cycles=4),
+        EfficiencyAlarm(below=0.995),
+        FadeAlarm(times=5.0, at_least=5e-4, reference_first=2, reference_last=2, limit=0.7),
+        KneeAlarm(over_cycles=90, confirmed_by=30),
+        TemperatureAlarm(above_degC=45.0, below_degC=5.0, rate_K_per_s=0.05, for_s=120.0),
+    )
+    usual = compiled(many(200), "alarms: {fade: off, efficiency: {}}\n").alarms
+    assert usual == (
+        EfficiencyAlarm(by_default=True),
+        RetentionAlarm(by_default=True),
+        DropAlarm(),
+        KneeAlarm(),
+    )
+
+
+def test_an_alarm_can_be_switched_off_by_a_parameter(compiled: Compile) -> None:
+    head = "parameters: {watched: off}\nalarms: {drop: $watched, efficiency: off}\n"
+    assert [type(alarm) for alarm in compiled(many(8), head).alarms] == [RetentionAlarm]
 
 
 def test_ten_thousand_cycles_at_50C_stay_a_loop(compiled: Compile) -> None:

@@ -278,7 +278,8 @@ async def test_people_see_the_node_come_and_go_and_its_latest_values(broker):
             for number in range(100):
                 lab.publisher.publish_live(latest, b"%d" % number)
             assert (await seen.get()).payload == b"99"
-        assert topics.decode((await seen.get()).payload, NodeState).state == "offline"
+        farewell = topics.decode((await seen.get()).payload, NodeState)
+        assert (farewell.state, farewell.orderly) == ("offline", True)
     async with running(look), asyncio.timeout(20):
         kept = [await seen.get(), await seen.get()]
     assert {message.payload for message in kept} >= {b"99"}

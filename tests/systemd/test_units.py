@@ -26,7 +26,11 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_there_are_units() -> None:
-    assert [unit.name for unit in UNITS] == ["labctl-archive.service", "labctl-daemon.service"]
+    assert [unit.name for unit in UNITS] == [
+        "labctl-archive.service",
+        "labctl-daemon.service",
+        "labctl-tidy.service",
+    ]
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
@@ -37,6 +41,18 @@ def test_a_unit_is_silent_under_verify(unit: Path, tmp_path: Path) -> None:
     copy.write_text(unit.read_text().replace("/opt/labctl/bin/labctl", str(labctl)))
     done = analyze("verify", str(copy))
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_timer_starts_its_service_every_night(tmp_path: Path) -> None:
+    folder = UNITS[0].parent
+    for unit in (folder / "labctl-tidy.service", folder / "labctl-tidy.timer"):
+        text = unit.read_text().replace("/opt/labctl/bin/labctl", sys.executable)
+        (tmp_path / unit.name).write_text(text)
+    done = analyze("verify", str(tmp_path / "labctl-tidy.timer"))
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = (folder / "labctl-tidy.timer").read_text().splitlines()
+    [when] = [line.partition("=")[2] for line in lines if line.startswith("OnCalendar=")]
+    assert "Next elapse" in analyze("calendar", when).stdout
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)

@@ -41,6 +41,10 @@ async def test_every_recipe_runs_to_its_end_and_the_archive_shows_the_published_
         )
     assert findings.problems == ()
     assert [figure for figure in findings.figures if not figure.holds] == []
+    alarms = findings.alarms
+    false = alarms[~alarms["cell"].isin(STUDY.faulty)]
+    assert false[["cell", "rule", "cycle_class", "cycle", "message"]].to_dict("records") == []
+    assert set(alarms["cell"]) == STUDY.faulty
     assert findings.every_cycle > 10_000
     assert findings.samples > 2_000_000
     assert findings.published is not None

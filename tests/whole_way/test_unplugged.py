@@ -110,6 +110,7 @@ def test_an_instrument_that_stays_away_is_told_within_seconds(outcomes: dict[str
     assert found.became in {"away", "held"}
     assert "no connection" in found.why
     assert 0 <= found.said_s < 5.0
+    assert ("no-connection", True) in found.told, "an alarm comes of it"
 
 
 @pytest.mark.parametrize("kind", ["neware", "keithley"])
