@@ -29,6 +29,7 @@ from labctl.errors import ArchiveError
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S: Final = 60.0
+HEARTBEAT_AGAIN_S: Final = 10.0
 _FAREWELL_S: Final = 15.0
 _AFTER_TROUBLE_S: Final = 60.0
 
@@ -41,7 +42,8 @@ class Notifier:
         min_priority: what is of less is not told of.
         do, look: write into the database, and read from it; they wait while it is away.
         healthy: whether the archive can commit now, and hears its broker.
-        heartbeat_url: asked once a minute while it is; '' for none.
+        heartbeat_url: asked once a minute while it is, and soon again where that failed; '' for
+            none.
         group_s: so long alarms are waited for that belong into the same message.
         repeat_s: how often an alarm of a priority is told of while nobody says anything.
     """
@@ -97,8 +99,8 @@ class Notifier:
 
     async def _beat(self) -> None:
         while True:
-            await self.beat()
-            await self._clock.sleep(HEARTBEAT_S)
+            beats = await self.beat()
+            await self._clock.sleep(HEARTBEAT_S if beats else HEARTBEAT_AGAIN_S)
 
     async def turn(self) -> int:
         """Write down what people should be told of now, and deliver what is due; gives how many

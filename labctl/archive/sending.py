@@ -11,6 +11,9 @@ from typing import Any, Final, Protocol
 
 from labctl.errors import ConfigError, Problem
 
+ANSWER_S: Final = 20.0
+"""So long an address may take to answer, unless it says otherwise (``rto=``). One that has taken a
+message and is given up too early gets it again."""
 _LONGEST_PROBLEM: Final = 300
 
 
@@ -57,6 +60,9 @@ class AppriseSender:
                     )
                 ]
             )
+        if "rto=" not in url:
+            for service in self._apprise:
+                service.socket_read_timeout = ANSWER_S
         self.name = kind
 
     def __call__(self, *, title: str, body: str, priority: str) -> str:

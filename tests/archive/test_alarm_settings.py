@@ -18,6 +18,8 @@ from labctl.archive.alarm_store import read_alarms, record_evaluation, subject_o
 from labctl.archive.database import open_engine, upgrade
 from labctl.archive.keeping_alarms import AlarmKeeper
 from labctl.archive.notices import claim, settle, write_down
+from labctl.archive.notifying import HEARTBEAT_AGAIN_S, Notifier
+from labctl.archive.sending import ANSWER_S, AppriseSender
 from labctl.archive.service import ArchiveService
 from labctl.clock import ManualClock
 from labctl.errors import ConfigError
@@ -165,6 +167,43 @@ async def test_nobody_misses_a_node_whose_state_was_cleared_at_the_broker(engine
     assert kept.states() == ["returned-unacknowledged"]
     await kept.clock.advance(600)
     assert not await kept.keeper.turn()
+
+
+async def test_the_heart_tries_again_soon_where_it_could_not_beat() -> None:
+    clock, asked = ManualClock(), 0
+
+    async def is_well() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    async def nothing(_: Any) -> None:
+        raise AssertionError
+
+    notifier = Notifier(
+        {}, clock=clock, do=nothing, look=nothing, healthy=is_well,
+        heartbeat_url="http://127.0.0.1:1/",
+    )  # fmt: skip
+    task = asyncio.create_task(notifier.run())
+    async with asyncio.timeout(20.0):
+        for times in (1, 2, 3):
+            while asked < times or not clock._sleepers:
+                await asyncio.sleep(0)
+            await clock.advance(HEARTBEAT_AGAIN_S - 1)
+            assert asked == times
+            await clock.advance(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_an_address_may_take_its_time_to_answer_unless_it_says_otherwise() -> None:
+    def patience_s(url: str) -> float:
+        [service] = AppriseSender(url)._apprise
+        return float(service.request_timeout[1])
+
+    assert patience_s("json://localhost/") == ANSWER_S
+    assert patience_s("json://localhost/?rto=7") == 7.0
 
 
 async def test_the_heart_does_not_beat_while_the_archive_hears_no_broker(
