@@ -39,7 +39,7 @@ from labctl.archive.telling import (
     last_of_each_run,
     latest_cycles,
 )
-from labctl.archive.writer import ThreadWriter, Writer, WriterGoneError, writer_beside
+from labctl.archive.writer import ProcessWriter, ThreadWriter, Writer, WriterGoneError
 from labctl.clock import Clock, RealClock
 from labctl.errors import ArchiveError, LabctlError, StreamError
 from labctl.stream import topics
@@ -163,7 +163,7 @@ class ArchiveService:
         self._clock = clock or RealClock()
         self._limits = limits or GroupLimits()
         self._on_ready = on_ready
-        self._writer: Writer = writer_beside(url) if own_process else ThreadWriter(self._engine)
+        self._writer: Writer = ProcessWriter(url) if own_process else ThreadWriter(self._engine)
         self._own_process = own_process
         self._turn = asyncio.Lock()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="archive")

@@ -33,13 +33,12 @@ from typing import Any, Final, Protocol, TypeVar, cast
 from sqlalchemy import Engine
 
 from labctl.archive.arrivals import are_all_good
-from labctl.archive.database import archive_url, open_engine
+from labctl.archive.database import open_engine
 from labctl.archive.ingest import Committed, Ingest
 
 log = logging.getLogger(__name__)
 
 _CLOSE_S: Final = 5.0
-_ON_POSTGRESQL: Final = 2
 _BUFFER_B: Final = 1024 * 1024
 _Answer = tuple[object, list[logging.LogRecord]]
 """What came of a question, an exception perhaps, and what was logged meanwhile."""
@@ -92,13 +91,6 @@ class Writer(Protocol):
     async def close(self) -> None:
         """Finish what has begun, and let go of the database."""
         ...
-
-
-def writer_beside(url: str) -> Writer:
-    """As many processes as the database at ``url`` has use for."""
-    if archive_url(url).get_backend_name() == "sqlite":
-        return ProcessWriter(url)
-    return ManyWriters(url, _ON_POSTGRESQL)
 
 
 class ThreadWriter:
@@ -220,40 +212,6 @@ class ProcessWriter:
         self._sending.shutdown(wait=True)
         self._hearing.shutdown(wait=True)
         self._let_go()
-
-
-class ManyWriters:
-    """Several processes on one PostgreSQL, which takes in the rows of one while another reckons."""
-
-    def __init__(self, url: str, count: int) -> None:
-        self._writers = {number: ProcessWriter(url) for number in range(count)}
-        self._busy = dict.fromkeys(self._writers, 0)
-
-    @property
-    def at_once(self) -> int:
-        """See :class:`Writer`."""
-        return sum(writer.at_once for writer in self._writers.values())
-
-    async def start(self) -> None:
-        """See :class:`Writer`."""
-        await asyncio.gather(*(writer.start() for writer in self._writers.values()))
-
-    async def commit(self, payloads: Sequence[bytes], nodes: Sequence[str]) -> Committed:
-        """See :class:`Writer`."""
-        number = min(self._busy, key=self._busy.__getitem__)
-        self._busy[number] += 1
-        try:
-            return await self._writers[number].commit(payloads, nodes)
-        finally:
-            self._busy[number] -= 1
-
-    async def do(self, work: Callable[[Engine], Done]) -> Done:
-        """See :class:`Writer`."""
-        return await self._writers[0].do(work)
-
-    async def close(self) -> None:
-        """See :class:`Writer`."""
-        await asyncio.gather(*(writer.close() for writer in self._writers.values()))
 
 
 def _as_group(payloads: list[bytes], nodes: list[str]) -> _Group:
