@@ -1,8 +1,9 @@
 """How often a visit is sampled inside the instrument, and when its ends by time are. No I/O.
 
-A script samples at a fixed interval and looks at every limit and end at each sample, so the
-interval is what bounds how far a voltage runs past its end. It is a ten-thousandth of the shortest
-time that the visit can take (by its ends, and by the charge that a step may pass), within bounds.
+A measurement loop samples at a fixed interval and looks at every limit and end at each sample, so
+the interval is what bounds how far a voltage runs past its end. It is a ten-thousandth of the
+shortest time that the visit can take (by its ends, and by the charge that a step may pass), within
+bounds. A held current that goes to a voltage is sampled more often when the voltage is near.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final
 from labctl.drivers.base import Task
 from labctl.drivers.palmsens.config import PalmSensConfig
 from labctl.program import (
+    Comparison,
     ConstantCurrent,
     ConstantCurrentConstantVoltage,
     ConstantVoltage,
@@ -23,6 +25,12 @@ from labctl.program import (
 SAMPLES: Final = 10_000
 """Of the longest stretch between two ends; at a steep end a cell moves some 10 times its window in
 that time, which is some mV a sample."""
+
+NEAR_V: Final = 0.15
+"""So far from its end a voltage is looked at more often; it moves less than that in one sample."""
+
+FINER: Final = 20
+"""How much more often."""
 
 LONGEST_S: Final = 1e6
 _LADDER: Final = (1, 2, 5)
@@ -40,6 +48,28 @@ def sample_ticks(task: Task, config: PalmSensConfig) -> int:
     ticks = max(1, math.floor(longest_s / tick_s * (1 + _ROUNDING)))
     decade = int(10 ** math.floor(math.log10(ticks)))
     return max(step * decade for step in _LADDER if step * decade <= ticks)
+
+
+def finer_ticks(ticks: int) -> int:
+    """The interval where a voltage is near its end."""
+    return max(1, ticks // FINER)
+
+
+def next_end_V(task: Task, current_A: float, voltage_V: float | None = None) -> float | None:
+    """The voltage at which a held current ends first: by an end of its step, or at ``voltage_V``;
+    None where it goes to none."""
+    charging = current_A > 0
+    towards = Comparison.AT_LEAST if charging else Comparison.AT_MOST
+    ends_V = [
+        end.value
+        for end in task.step.ends
+        if end.quantity is Quantity.VOLTAGE_V and end.comparison is towards
+    ]
+    if voltage_V is not None:
+        ends_V.append(voltage_V)
+    if not ends_V:
+        return None
+    return min(ends_V) if charging else max(ends_V)
 
 
 def end_ticks(end: EndCondition, task: Task, tick_s: float) -> int:

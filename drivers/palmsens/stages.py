@@ -83,6 +83,7 @@ class Stage:
     loop: the command with its arguments. ticks, interval_s: between two samples.
     with_current: it has a current in ``c``.
     reached: a potential at which it is left with ``Why.REACHED``, and from which side.
+    near: one at which it is left without a word, for a loop that goes on from there.
     current_max_A: a magnitude that trips it.
     """
 
@@ -91,6 +92,7 @@ class Stage:
     interval_s: float
     with_current: bool = True
     reached: tuple[str, str] | None = None
+    near: tuple[str, str] | None = None
     current_max_A: float = math.inf
 
 
@@ -181,6 +183,9 @@ def sampling(stage: Stage, task: Task, tick_s: float) -> list[str]:
     every = max(1, math.floor(min(task.step.record.every_s, 1e9) / tick_s * _A_BIT_MORE))
     leave = [f"if k >= {integer(FIRST_LIMIT)}", "breakloop", "endif"]
     body += ["if k > 0i", *recorded(stage.with_current, every), *leave, "endif"]
+    if stage.near is not None:
+        comparison, value = stage.near
+        body += [f"if p {comparison} {value}", "breakloop", "endif"]
     return [stage.loop, *body, "endloop"]
 
 

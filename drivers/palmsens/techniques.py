@@ -19,7 +19,7 @@ from typing import Final
 from labctl.drivers.base import Task
 from labctl.drivers.palmsens.config import PalmSensConfig
 from labctl.drivers.palmsens.models import GALVANOSTAT
-from labctl.drivers.palmsens.pace import time_left_s
+from labctl.drivers.palmsens.pace import NEAR_V, finer_ticks, next_end_V, time_left_s
 from labctl.drivers.palmsens.packages import Kind, integer, literal
 from labctl.drivers.palmsens.stages import (
     FIRST_LIMIT,
@@ -62,7 +62,7 @@ HEARD_S: Final = 0.25
 """Between the limits that a script sends back and the cell that it switches on: time for whoever
 reads them to end a script that came through damaged."""
 QUICK_S: Final = 1.0
-"""How long the beginning of a constant voltage is."""
+"""How long the beginning of a held current that goes to a voltage is."""
 PATIENCE_S: Final = 1.0
 """How late a package may be."""
 PERIODS: Final = 8.0
@@ -82,7 +82,7 @@ def script_of(task: Task, config: PalmSensConfig) -> Script:
         case ConstantCurrent(current_A=current_A):
             return _constant_current(task, config, current_A)
         case ConstantCurrentConstantVoltage(current_A=current_A, voltage_V=voltage_V):
-            first = _current_until(task, config, current_A, voltage_V)
+            first = _held_current(task, config, current_A, voltage_V)
             return _then_voltage(task, config, first, current_A, voltage_V)
         case ConstantVoltage(voltage_V=voltage_V, max_current_A=most_A, charging=charging):
             return _constant_voltage(task, config, voltage_V, most_A if charging else -most_A)
@@ -148,43 +148,65 @@ def _rest(task: Task, config: PalmSensConfig) -> Script:
 
 
 def _constant_current(task: Task, config: PalmSensConfig, current_A: float) -> Script:
-    ticks, every_s = interval(task, config)
-    loop = _cp(current_A, every_s, _run_time(task, every_s))
-    body = _held_current(task, config, current_A, _stage(loop, ticks, every_s))
+    body = _held_current(task, config, current_A)
     return _script(task, config, body, _tick_s(config))
 
 
-def _current_until(
-    task: Task, config: PalmSensConfig, current_A: float, voltage_V: float
+def _held_current(
+    task: Task, config: PalmSensConfig, current_A: float, voltage_V: float | None = None
 ) -> list[str]:
+    """A constant current, until ``voltage_V`` is reached if one is given.
+
+    The voltage may be near its end from the beginning, so it is sampled as fast as can be for a
+    moment; then at the visit's interval until it is near, and then at a finer one. From loop to
+    loop the current flows on, and time and charge count on.
+    """
     ticks, every_s = interval(task, config)
-    loop = _cp(current_A, every_s, _run_time(task, every_s))
-    stage = _until(_stage(loop, ticks, every_s), current_A, voltage_V)
-    return _held_current(task, config, current_A, stage)
+    tick_s = _tick_s(config)
+    on = galvanostat(config, current_A, current_A, GALVANOSTAT)
+
+    def loop(ticks: int, lasts: str) -> Stage:
+        stage = _stage(_cp(current_A, ticks * tick_s, lasts), ticks, ticks * tick_s)
+        if voltage_V is None:
+            return stage
+        return replace(stage, reached=(_towards(current_A), literal(voltage_V)))
+
+    end_V, finer = next_end_V(task, current_A, voltage_V), finer_ticks(ticks)
+    if end_V is None or finer == ticks:
+        return [*on, *sampling(loop(ticks, _run_time(task, every_s)), task, tick_s)]
+    near = literal(end_V - math.copysign(NEAR_V, current_A))
+    is_near, is_far = (_towards(current_A), near), ("<" if current_A > 0 else ">", near)
+    quick = replace(loop(1, literal(QUICK_S)), near=is_near)
+    usual = replace(loop(ticks, _run_time(task, every_s)), near=is_near)
+    goes_on = f"if k < {integer(FIRST_LIMIT)}"
+    return [
+        *on,
+        *sampling(quick, task, tick_s),
+        goes_on,
+        f"if p {' '.join(is_far)}",
+        *sampling(usual, task, tick_s),
+        "endif",
+        "endif",
+        goes_on,
+        *sampling(loop(finer, _run_time(task, every_s)), task, tick_s),
+        "endif",
+    ]
 
 
-def _until(stage: Stage, current_A: float, voltage_V: float) -> Stage:
-    return replace(stage, reached=(">=" if current_A > 0 else "<=", literal(voltage_V)))
+def _towards(current_A: float) -> str:
+    return ">=" if current_A > 0 else "<="
 
 
 def _constant_voltage(
     task: Task, config: PalmSensConfig, voltage_V: float, current_A: float
 ) -> Script:
-    """Where the cell is not beyond the voltage yet, constant current first: sampled as fast as can
-    be in the beginning, because the voltage may be reached at once."""
+    """Where the cell is not beyond the voltage yet, constant current first."""
     beyond = "<" if current_A > 0 else ">"
-    tick_s = _tick_s(config)
-    quick = _stage(_cp(current_A, tick_s, literal(QUICK_S)), 1, tick_s)
-    ticks, every_s = interval(task, config)
-    slow = _stage(_cp(current_A, every_s, _run_time(task, every_s)), ticks, every_s)
     first = [
         *open_circuit(config, _slow_mode(config)),
         f"meas {literal(SETTLE_S)} p {Kind.POTENTIAL}",
         f"if p {beyond} {literal(voltage_V)}",
-        *_held_current(task, config, current_A, _until(quick, current_A, voltage_V)),
-        f"if k < {integer(FIRST_LIMIT)}",
-        *sampling(_until(slow, current_A, voltage_V), task, tick_s),
-        "endif",
+        *_held_current(task, config, current_A, voltage_V),
         "endif",
     ]
     return _then_voltage(task, config, first, current_A, voltage_V)
@@ -330,13 +352,6 @@ def _pieces(count: int, points_per_decade: int) -> tuple[int, ...]:
     pieces = max(1, math.ceil(count / max(2, points_per_decade)))
     size, over = divmod(count, pieces)
     return tuple(size + (1 if place < over else 0) for place in range(pieces))
-
-
-def _held_current(task: Task, config: PalmSensConfig, current_A: float, stage: Stage) -> list[str]:
-    return [
-        *galvanostat(config, current_A, current_A, GALVANOSTAT),
-        *sampling(stage, task, _tick_s(config)),
-    ]
 
 
 def _cp(current_A: float, every_s: float, run_time: str) -> str:

@@ -152,6 +152,37 @@ async def test_a_discharge_at_50C_stops_within_10_mV_of_its_end(lab: Any, make_v
         assert 40 < made.column("step_time_s")[-1] < 100
 
 
+@pytest.mark.parametrize("rate_C", [1.0, 5.0, 10.0])
+async def test_a_slower_discharge_stops_within_10_mV_of_its_end_however_seldom_it_is_looked_at(
+    lab: Any, make_visit: Any, rate_C: float
+) -> None:
+    """The steep end of a discharge moves some 50 mV in a sample of the usual interval."""
+    async with lab() as bench:
+        driver = await bench.opened(slowest_sample_s=5.0)
+        until = at_most(Quantity.VOLTAGE_V, 1.5)
+        step = task_of(
+            ConstantCurrent(-rate_C * ONE_C_A), until, rule=RecordRule(every_s=60.0), tag="run.1"
+        )
+        made = await make_visit(driver, step)
+        volts, times_s = made.column("voltage_V"), made.column("step_time_s")
+        assert made.last.end == until
+        assert 1.49 < volts[-1] <= 1.5
+        assert len(volts) <= 3 + times_s[-1] / 60.0, "no reading that was not asked for"
+
+
+async def test_a_charge_that_begins_near_its_end_stops_at_it(lab: Any, make_visit: Any) -> None:
+    async with lab() as bench:
+        driver = await bench.opened(slowest_sample_s=5.0)
+        full = ConstantCurrentConstantVoltage(2 * ONE_C_A, 4.1)
+        await make_visit(driver, task_of(full, at_most(Quantity.CURRENT_A, ONE_C_A), tag="run.1"))
+        until = EndCondition(Quantity.VOLTAGE_V, Comparison.AT_LEAST, 4.1)
+        again = task_of(ConstantCurrent(5 * ONE_C_A), until, tag="run.2")
+        made = await make_visit(driver, again)
+        assert made.last.end == until
+        assert made.column("step_time_s")[-1] < 60.0
+        assert 4.1 <= made.column("voltage_V")[-1] < 4.11
+
+
 async def test_constant_current_goes_over_into_constant_voltage(lab: Any, make_visit: Any) -> None:
     async with lab() as bench:
         driver = await bench.opened()

@@ -146,6 +146,37 @@ def test_faster_steps_are_sampled_faster() -> None:
     assert sample_ticks(Task(step=day, limits=LIMITS, tag=""), slow) == 200
 
 
+def test_a_held_current_is_sampled_more_often_where_its_voltage_is_near_its_end() -> None:
+    """As fast as can be for a second, then as usual up to 0.15 V before, then 20 times finer."""
+    slow = msgspec.structs.replace(HR, slowest_sample_s=5.0)
+    ends = (
+        EndCondition(Quantity.VOLTAGE_V, Comparison.AT_MOST, 1.2),
+        EndCondition(Quantity.VOLTAGE_V, Comparison.AT_MOST, 1.5),
+        EndCondition(Quantity.VOLTAGE_V, Comparison.AT_LEAST, 3.9),
+    )
+    lines = lines_of(task_of(ConstantCurrent(-2e-4), *ends), slow)
+    loops = [line.split()[4:] for line in lines if line.startswith("meas_loop_cp")]
+    intervals_s = [parse_literal(interval) for interval, _ in loops]
+    assert intervals_s == pytest.approx([0.01, 0.2, 0.01])
+    assert parse_literal(loops[0][1]) == pytest.approx(1.0)
+    assert lines.count("if p <= 1650m") == 2, "it is left there by the first two"
+    assert "if p > 1650m" in lines
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        task_of(ConstantCurrent(-2e-4)),
+        task_of(ConstantCurrent(-2e-4), EndCondition(Quantity.VOLTAGE_V, Comparison.AT_LEAST, 3.9)),
+        task_of(ConstantCurrent(-1e-2), EndCondition(Quantity.VOLTAGE_V, Comparison.AT_MOST, 1.5)),
+    ],
+)
+def test_a_held_current_that_goes_to_no_voltage_or_is_fast_has_one_loop(task: Task) -> None:
+    fastest = msgspec.structs.replace(HR, slowest_sample_s=0.01)
+    config = fastest if task.step.control == ConstantCurrent(-1e-2) else HR
+    assert sum(line.startswith("meas_loop_cp") for line in lines_of(task, config)) == 1
+
+
 @given(st.floats(0.001, 1e6), st.floats(0.0, 1e6))
 def test_an_end_by_time_is_late_by_two_samples_at_the_most(value: float, done_s: float) -> None:
     end = EndCondition(Quantity.STEP_TIME_S, Comparison.AT_LEAST, value)
