@@ -21,6 +21,7 @@ import random
 import signal
 import sqlite3
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -91,11 +92,12 @@ class Trouble:
 
     random: random.Random
     marks: list[int]
-    stop_database: Callable[[], None]
+    stop_database: Callable[[], asyncio.Future[None] | None]
     done: Counter[str] = field(default_factory=Counter)
     supervisor: Supervisor | None = None
     records: int = 0
-    frozen: list[asyncio.Task[None]] = field(default_factory=list)
+    stopped: list[asyncio.Future[None]] = field(default_factory=list)
+    """What comes back by itself, and has to before anything is read back."""
 
     def look(self, status: Status, _heard: Heard) -> None:
         """Called several times a second while the cells are measured."""
@@ -103,9 +105,10 @@ class Trouble:
         while self.marks and self.records >= self.marks[0]:
             what = self.random.choice(WHAT)
             if what == "database stopped":
-                self.stop_database()
+                coming_back = self.stop_database()
+                self.stopped += [] if coming_back is None else [coming_back]
             elif what == "broker stopped":
-                self.frozen.append(asyncio.create_task(self._freeze("broker")))
+                self.stopped.append(asyncio.create_task(self._freeze("broker")))
             else:
                 try:
                     os.kill(self._pid(what), signal.SIGKILL)
@@ -177,7 +180,7 @@ async def one_round(folder: Path, url: str, trouble: Trouble) -> Outcome:
             trouble.supervisor = supervisor
             async with asyncio.timeout(300.0):
                 await conduct(settings, STUDY, trouble.look, look_every_s=0.02)
-            await asyncio.gather(*trouble.frozen)
+            await asyncio.gather(*trouble.stopped)
         outcome = await asyncio.to_thread(read_back, settings.archive_url, witness, trouble.records)
     outcome.took_s = time.monotonic() - began_s
     return outcome
@@ -242,16 +245,18 @@ def lock_sqlite(folder: Path) -> Callable[[], None]:
     return lock
 
 
-def restart_postgresql(server: Server) -> Callable[[], None]:
-    """The server goes down and comes back, in a thread."""
+def restart_postgresql(server: Server) -> Callable[[], asyncio.Future[None]]:
+    """The server goes down and comes back, in a thread; twice at once is one after the other."""
+    one_at_a_time = threading.Lock()
 
     def down_and_up() -> None:
-        server.stop()
-        time.sleep(STOPPED_S)
-        server.start()
+        with one_at_a_time:
+            server.stop()
+            time.sleep(STOPPED_S)
+            server.start()
 
-    def restart() -> None:
-        asyncio.get_running_loop().run_in_executor(None, down_and_up)
+    def restart() -> asyncio.Future[None]:
+        return asyncio.get_running_loop().run_in_executor(None, down_and_up)
 
     return restart
 

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from archive import RUN, created, postgresql_of_our_own
-from pipeline import Spent, mosquitto_pid, program, spent
+from pipeline import Spent, child_of, mosquitto_pid, program, spent
 
 from labctl.engine.journal import Entry, Journal, open_journal
 from labctl.errors import StreamError
@@ -166,13 +166,16 @@ async def measure(channels: int, seconds: float, url: str) -> float:
                 node = context.Process(
                     target=node_process, args=(name, broker.url, channels, seconds, theirs)
                 )
-                before = {"archive": spent(archive.pid), "mosquitto": spent(mosquitto_pid())}
+                pids = {
+                    "archive": archive.pid,
+                    "archive's writer": child_of(archive.pid),
+                    "mosquitto": mosquitto_pid(),
+                }
+                before = {name: spent(pid) for name, pid in pids.items()}
                 node.start()
                 seen: Seen = await asyncio.to_thread(ours.recv)
-                used = {
-                    "node": seen.used,
-                    "archive": spent(archive.pid) - before["archive"],
-                    "mosquitto": spent(mosquitto_pid()) - before["mosquitto"],
+                used = {"node": seen.used} | {
+                    name: spent(pid) - before[name] for name, pid in pids.items()
                 }
                 node.join()
     middle, most, worst = np.percentile(seen.latencies_s, (50, 99, 100))

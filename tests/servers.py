@@ -22,8 +22,14 @@ from typing import Any, NoReturn, Self
 
 import pytest
 
+from labctl.errors import ConfigError, LabctlError
 from labctl.stream.embedded import embedded_broker
 from labctl.stream.mosquitto import Mosquitto, MosquittoOptions, find_mosquitto, free_port
+
+MORE_PORTS = 4
+"""So many others are tried where a port is taken between the look at it and its use."""
+STARTS_S = 60.0
+"""How long a server may take to start on a machine that is busy."""
 
 
 def not_installed(what: str, packages: str) -> NoReturn:
@@ -76,9 +82,22 @@ class MosquittoServer(BrokerServer):
         self.port = free_port(self.host)
         self.directory = directory
         self.process = Mosquitto(MosquittoOptions(host=self.host, port=self.port), directory)
+        self._began = False
 
     async def start(self) -> None:
-        await self.process.start()
+        """The first time on any port: another program may have taken the one that was free."""
+        for more in range(0 if self._began else MORE_PORTS, -1, -1):
+            try:
+                await self.process.start(timeout_s=STARTS_S)
+            except ConfigError:
+                if not more:
+                    raise
+                self.port = free_port(self.host)
+                options = MosquittoOptions(host=self.host, port=self.port)
+                self.process = Mosquitto(options, self.directory)
+            else:
+                self._began = True
+                return
 
     async def stop(self) -> None:
         await self.process.stop()
@@ -107,10 +126,21 @@ class EmbeddedServer(BrokerServer):
     def __init__(self) -> None:
         self.port = free_port(self.host)
         self._running: AbstractAsyncContextManager[Any] | None = None
+        self._began = False
 
     async def start(self) -> None:
-        self._running = embedded_broker(self.host, self.port)
-        await self._running.__aenter__()
+        """As that of :class:`MosquittoServer`."""
+        for more in range(0 if self._began else MORE_PORTS, -1, -1):
+            running = embedded_broker(self.host, self.port)
+            try:
+                await running.__aenter__()
+            except (OSError, LabctlError):
+                if not more:
+                    raise
+                self.port = free_port(self.host)
+            else:
+                self._running, self._began = running, True
+                return
 
     async def stop(self) -> None:
         running, self._running = self._running, None
@@ -145,7 +175,7 @@ class LoopThread:
         self._thread.start()
 
     def run(self, coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout=30)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout=2 * STARTS_S)
 
     def close(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -200,10 +230,9 @@ class PostgresqlServer:
                 ],
                 stdout=output, stderr=output, cwd=self.directory, start_new_session=True,
             )  # fmt: skip
-        for _ in range(300):
-            if self._process.poll() is not None:
-                break
-            if self._run("pg_isready", "-h", "127.0.0.1", "-p", str(self.port), check=False) == 0:
+        until_s = time.monotonic() + STARTS_S
+        while self._process.poll() is None and time.monotonic() < until_s:
+            if self._is_ready() and self._process.poll() is None:
                 return
             time.sleep(0.05)
         raise RuntimeError((self.directory / "log").read_text(errors="replace")[-2000:])
@@ -232,6 +261,17 @@ class PostgresqlServer:
             "dropdb", "--force", "-h", "127.0.0.1", "-p", str(self.port), "-U", self.user,
             url.rsplit("/", 1)[1],
         )  # fmt: skip
+
+    def _is_ready(self) -> bool:
+        """Whether it answers, and it is this one that does: its pid file says when it is ready."""
+        try:
+            lines = (self.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return False
+        says_so = len(lines) >= 8 and lines[3] == str(self.port) and lines[7].strip() == "ready"
+        return says_so and not self._run(
+            "pg_isready", "-h", "127.0.0.1", "-p", str(self.port), check=False
+        )
 
     def _postmaster(self) -> int:
         return int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])

@@ -200,7 +200,7 @@ async def test_what_labctl_tells_over_mqtt_is_heard_by_mosquitto_sub(
     }
     serving = asyncio.create_task(service.run())
     try:
-        async with aiomqtt.Client(mosquitto.host, mosquitto.port) as client:
+        async with aiomqtt.Client(mosquitto.host, mosquitto.port, timeout=PATIENCE_S) as client:
             for line in commands("mosquitto_sub"):
                 topic, said = await _heard(client, mosquitto, line, of_the_node, journal.payloads)
                 assert topic.startswith("labctl/v1/")
