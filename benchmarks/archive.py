@@ -21,7 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -138,15 +138,52 @@ def archive_s(engine: Engine, payloads: list[bytes], count: int) -> float:
     return time.perf_counter() - start_s
 
 
-def bare_sqlite_s(engine: Engine, count: int, rows_a_statement: int) -> float:
-    """Seconds for the bare sqlite3 module; the values of each transaction are prepared before."""
+OTHERS = ("batches", "steps", "cycles")
+"""Tables that grow with the samples."""
+
+
+def other_rows(engine: Engine, count: int) -> list[list[tuple[str, Any]]]:
+    """What an archive has beside its samples, for each transaction of the bare driver: statements
+    with their rows, for PostgreSQL with the bytes of a binary COPY."""
+    transactions = -(-count // (BATCH * GROUP))
+    found: list[list[tuple[str, Any]]] = [[] for _ in range(transactions)]
+    connection: Any = engine.raw_connection()
+    with contextlib.closing(connection):
+        cursor = connection.cursor()
+        for table in OTHERS:
+            [[rows]] = cursor.execute(f"SELECT count(*) FROM {table}").fetchall()
+            size = -(-rows // transactions)
+            for place, some in enumerate(found):
+                part = f"SELECT * FROM {table} ORDER BY 1, 2 LIMIT {size} OFFSET {place * size}"
+                if engine.dialect.name == "postgresql":
+                    with cursor.copy(f"COPY ({part}) TO STDOUT (FORMAT BINARY)") as copy:
+                        packed = b"".join(bytes(piece) for piece in copy)
+                    some.append((f"COPY {table} FROM STDIN (FORMAT BINARY)", packed))
+                elif values := cursor.execute(part).fetchall():
+                    places = ", ".join("?" * len(values[0]))
+                    some.append((f"INSERT INTO {table} VALUES ({places})", values))
+    return found
+
+
+def bare_sqlite_s(
+    engine: Engine,
+    count: int,
+    rows_a_statement: int,
+    others: Sequence[Sequence[tuple[str, Any]]] = (),
+) -> float:
+    """Seconds for the bare sqlite3 module; the values of each transaction are prepared before.
+
+    Args:
+        others: see :func:`other_rows`; without them the samples alone.
+    """
     names = ", ".join(f'"{name}"' for name in COLUMNS)
     one = f"({', '.join('?' * len(COLUMNS))})"
     statement = f"INSERT INTO samples ({names}) VALUES {', '.join([one] * rows_a_statement)}"
     connection: Any = engine.raw_connection()
     cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys=OFF")
     spent_s = 0.0
-    for rows in _groups(count):
+    for place, rows in enumerate(_groups(count)):
         columns = [itertools.repeat(1), *(getattr(rows, name).tolist() for name in COLUMNS[1:])]
         flat = list(itertools.chain.from_iterable(zip(*columns, strict=False)))
         width = rows_a_statement * len(COLUMNS)
@@ -154,23 +191,33 @@ def bare_sqlite_s(engine: Engine, count: int, rows_a_statement: int) -> float:
         start_s = time.perf_counter()
         cursor.execute("BEGIN IMMEDIATE")
         cursor.executemany(statement, values)
+        for other, more in others[place] if others else ():
+            cursor.executemany(other, more)
         cursor.execute("COMMIT")
         spent_s += time.perf_counter() - start_s
     connection.close()
     return spent_s
 
 
-def bare_postgresql_s(engine: Engine, count: int) -> float:
+def bare_postgresql_s(
+    engine: Engine, count: int, others: Sequence[Sequence[tuple[str, Any]]] = ()
+) -> float:
     """Seconds for psycopg's COPY of packed bytes."""
     names = ", ".join(f'"{name}"' for name in COLUMNS)
     connection: Any = engine.raw_connection()
     spent_s = 0.0
-    for rows in _groups(count):
+    if others:
+        connection.execute("SET session_replication_role = replica")
+        connection.commit()
+    for place, rows in enumerate(_groups(count)):
         packed = _HEADER + pack_copy_rows(1, rows) + _TRAILER
         start_s = time.perf_counter()
         with connection.driver_connection.cursor() as cursor:
             with cursor.copy(f"COPY samples ({names}) FROM STDIN (FORMAT BINARY)") as copy:
                 copy.write(packed)
+            for other, more in others[place] if others else ():
+                with cursor.copy(other) as copy:
+                    copy.write(more)
         connection.driver_connection.commit()
         spent_s += time.perf_counter() - start_s
     connection.close()

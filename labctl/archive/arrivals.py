@@ -92,22 +92,22 @@ class Arrivals:
     repeated: int = 0
 
 
-def are_all_good(payloads: Sequence[bytes]) -> bool:
-    """Whether nothing of it is to be refused or changed, and nothing is there twice: then it may be
-    taken as ``checked``, in another process for instance."""
-    found: set[tuple[str, int]] = set()
+def look_over(payloads: Sequence[bytes]) -> list[Arrived] | None:
+    """The batches, if nothing of them is to be refused or changed, and nothing is there twice: then
+    they may be taken as ``checked``, in another process for instance. Otherwise None."""
+    found: dict[tuple[str, int], Arrived] = {}
     for payload in payloads:
         try:
             batch = decode_batch(payload)
             _check_names(batch)
         except StreamError:
-            return False
+            return None
         arrived = Arrived(batch, payload, "", checksum_of(payload))
         _check_content(arrived)
         if arrived.refused or arrived.whole or arrived.mended or arrived.key in found:
-            return False
-        found.add(arrived.key)
-    return True
+            return None
+        found[arrived.key] = arrived
+    return list(found.values())
 
 
 def understand(
@@ -117,7 +117,7 @@ def understand(
 
     Args:
         nodes: the node that each payload came from, if known.
-        checked: :func:`are_all_good` said yes.
+        checked: :func:`look_over` found all of them good.
     """
     found: dict[tuple[str, int], Arrived] = {}
     arrivals = Arrivals()

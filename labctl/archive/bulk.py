@@ -97,10 +97,13 @@ def _statements(run_number: int, records: Records) -> Iterator[tuple[int, list[A
 
 def _alike(records: Records) -> Iterator[tuple[int, int]]:
     """Rows first to end (exclusive) that share cycle, step and visit, and whose seq has no gap."""
-    changed = np.diff(records.seq) != 1
-    for column in (records.visit, records.step, records.cycle):
-        changed |= column[1:] != column[:-1]
-    edges = [0, *(np.flatnonzero(changed) + 1).tolist(), len(records)]
+    visit, step, cycle, seq = records.visit, records.step, records.cycle, records.seq
+    changed = visit[1:] != visit[:-1]
+    changed |= step[1:] != step[:-1]
+    changed |= cycle[1:] != cycle[:-1]
+    if seq.item(-1) - seq.item(0) != len(records) - 1:
+        changed |= seq[1:] != seq[:-1] + 1
+    edges = [0, *(changed.nonzero()[0] + 1).tolist(), len(records)]
     return itertools.pairwise(edges)
 
 

@@ -5,31 +5,29 @@ are judged by the alarm rules one after the other, in the order in which they en
 while an earlier one could still come: it is either the next number, or every batch of its journal
 before the one that told of it is committed. So the result does not depend on the order in which
 batches come.
+
+Most cycles are reckoned and judged in the transaction that tells of their end, and are written once
+and whole; the others wait in the table.
 """
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict, defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any
 
-import msgspec
-from sqlalchemy import Connection, bindparam, select, text, tuple_, update
+from sqlalchemy import Connection, bindparam, select, text, update
 
 from labctl.alarms.evidence import (
     LEFT_OUT_CLASSES,
-    ClassHistory,
     Evaluation,
     Evidence,
     Verdict,
     is_comparable,
 )
-from labctl.alarms.rules import RULES, Rule, retention
-from labctl.alarms.rules.retention import reference_cycles
-from labctl.analysis.cycles import reference_capacity_Ah
+from labctl.alarms.rules import retention
 from labctl.analysis.cycles import retention as retention_of
 from labctl.archive import schema
 from labctl.archive.alarm_store import (
@@ -40,113 +38,19 @@ from labctl.archive.alarm_store import (
     record_evaluation,
 )
 from labctl.archive.happenings import keep, known
-from labctl.archive.many import update_many
+from labctl.archive.histories import History, Memory, history_of
+from labctl.archive.many import Row, insert_many, update_many
 from labctl.archive.reading import read_records
+from labctl.archive.reckoning import RECKONED, ReckonedCycles, fill_in, reckon_cycles
 from labctl.archive.spans import Spans
-from labctl.archive.tails import ReadSamples, Tails, summaries
 from labctl.model import Records
-from labctl.program import AlarmRule, Program, RetentionAlarm, decode_program
 from labctl.stream.topics import CycleSummary
 
-MOST_HISTORIES = 2000
+MOST_CYCLES_TOLD = 4
+"""Of each run: between two of a cell in real time there are minutes, so none is left out; after a
+backlog, thousands would be told of."""
 UNREADABLE = "program"
 """Name of the alarm that a run's rules can't be read."""
-
-
-@dataclass(slots=True)
-class History:
-    """What the rules know of one run: as much as can be read again from its judged cycles.
-
-    watched: the rules on cycles, with their places among those of their kind in the recipe, and how
-        they are evaluated.
-    last_cycle, last_class, last_seq: of the cycle that was judged last.
-    """
-
-    rules: tuple[AlarmRule, ...]
-    problem: str
-    judged: int = 0
-    last_cycle: int = 0
-    last_class: str | None = None
-    last_seq: int = -1
-    classes: dict[str, ClassHistory] = field(default_factory=dict)
-    watched: tuple[tuple[int, AlarmRule, Rule], ...] = field(init=False)
-    reference_rule: RetentionAlarm = field(init=False)
-    """Says which cycles retention is divided by."""
-    _needed: tuple[int, int] = field(init=False)
-    _references: dict[str, tuple[float, tuple[int, ...]]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        kinds = [type(rule) for rule in self.rules]
-        self.watched = tuple(
-            (kinds[: place + 1].count(kind), self.rules[place], RULES[kind])
-            for place, kind in enumerate(kinds)
-            if kind in RULES
-        )
-        self.reference_rule = next(
-            (rule for rule in self.rules if isinstance(rule, RetentionAlarm)), RetentionAlarm()
-        )
-        needed = [declared.cycles_needed(rule) for _, rule, declared in self.watched]
-        needed.append(retention.cycles_needed(self.reference_rule))
-        self._needed = max(first for first, _ in needed), max(last for _, last in needed)
-
-    def of_class(self, cycle_class: str) -> ClassHistory:
-        """The history of one class of cycles."""
-        if cycle_class not in self.classes:
-            self.classes[cycle_class] = ClassHistory(*self._needed)
-        return self.classes[cycle_class]
-
-    def add(
-        self,
-        cycle: int,
-        cycle_class: str,
-        discharge_Ah: float,
-        efficiency: float | None,
-        *,
-        comparable: bool,
-        last_seq: int,
-    ) -> int:
-        """Take in the next judged cycle; gives its position in its class."""
-        position = self.of_class(cycle_class).add(
-            cycle,
-            discharge_Ah,
-            comparable=comparable,
-            efficiency=efficiency,
-            follows=cycle_class == self.last_class,
-        )
-        self.judged += 1
-        self.last_cycle, self.last_class, self.last_seq = cycle, cycle_class, last_seq
-        return position
-
-    def reference(self, evidence: Evidence) -> tuple[float, tuple[int, ...]] | None:
-        """The reference capacity in Ah and its cycles, once they are all over."""
-        rule = self.reference_rule
-        found = self._references.get(evidence.cycle_class)
-        if found is not None:
-            return found
-        if evidence.position < rule.reference_last:
-            return None
-        cycles = reference_cycles(evidence, rule.reference_first, rule.reference_last)
-        if not cycles:
-            return None
-        found = (
-            reference_capacity_Ah([one.discharge_Ah for one in cycles]),
-            tuple(one.cycle for one in cycles),
-        )
-        self._references[evidence.cycle_class] = found
-        return found
-
-
-@dataclass(slots=True)
-class Memory:
-    """Copies of committed facts that save reading them again. Cleared after any failure."""
-
-    tails: Tails = field(default_factory=Tails)
-    histories: OrderedDict[int, History] = field(default_factory=OrderedDict)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self.tails.clear()
-        self.histories.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,22 +63,25 @@ class CycleDone:
 
 @dataclass(slots=True)
 class Folded:
+    """What was done. ``cycles``: of each run, the last few that were judged."""
+
     cycles: list[CycleDone] = field(default_factory=list)
     alarms_changed: bool = False
 
 
+_OF_RUN = (
+    schema.runs.c.run_id,
+    schema.runs.c.cell,
+    schema.runs.c.source,
+    schema.runs.c.program.is_not(None).label("created"),
+    schema.runs.c.active_mass_g,
+    schema.runs.c.quarantined_seq,
+    schema.runs.c.judged_cycles,
+    schema.sources.c.node,
+)
+"""What is asked of a cycle's run."""
 _PENDING = (
-    select(
-        schema.cycles,
-        schema.runs.c.run_id,
-        schema.runs.c.cell,
-        schema.runs.c.source,
-        schema.runs.c.program.is_not(None).label("created"),
-        schema.runs.c.active_mass_g,
-        schema.runs.c.quarantined_seq,
-        schema.runs.c.judged_cycles,
-        schema.sources.c.node,
-    )
+    select(schema.cycles, *_OF_RUN)
     .join(schema.runs, schema.runs.c.run_number == schema.cycles.c.run_number)
     .join(schema.sources, schema.sources.c.source == schema.runs.c.source)
     .where(
@@ -183,82 +90,110 @@ _PENDING = (
         schema.cycles.c.last_seq <= schema.runs.c.complete_through_seq,
         schema.runs.c.source.in_(bindparam("names", expanding=True)),
     )
-    .order_by(schema.cycles.c.run_number, schema.cycles.c.last_seq, schema.cycles.c.cycle)
 )
 
+_RUNS_OF_ENDED = (
+    select(schema.runs.c.run_number, schema.runs.c.complete_through_seq, *_OF_RUN)
+    .join(schema.sources, schema.sources.c.source == schema.runs.c.source)
+    .where(schema.runs.c.run_number.in_(bindparam("numbers", expanding=True)))
+)
 _JUDGED_OF_RUN = (
     update(schema.runs)
     .where(schema.runs.c.run_number == bindparam("of"))
     .values(judged_cycles=bindparam("judged_cycles"))
 )
 
-_ORDER = tuple_(schema.cycles.c.last_seq, schema.cycles.c.cycle)
-_JUDGED_SINCE = (
-    select(
-        schema.cycles.c.cycle,
-        schema.cycles.c.cycle_class,
-        schema.cycles.c.discharge_Ah,
-        schema.cycles.c.coulombic_efficiency,
-        schema.cycles.c.comparable,
-        schema.cycles.c.last_seq,
-    )
-    .where(
-        schema.cycles.c.run_number == bindparam("of"),
-        schema.cycles.c.judged,
-        _ORDER.op(">")(tuple_(bindparam("last_seq"), bindparam("last_cycle"))),
-    )
-    .order_by(schema.cycles.c.last_seq, schema.cycles.c.cycle)
-)
-
-_OF_SUMMARY = (
-    "charge_Ah",
-    "discharge_Ah",
-    "charge_Wh",
-    "discharge_Wh",
-    "coulombic_efficiency",
-    "mean_charge_voltage_V",
-    "mean_discharge_voltage_V",
-    "voltage_min_V",
-    "voltage_max_V",
-    "current_min_A",
-    "current_max_A",
-    "duration_s",
-)
-_figures_of = attrgetter(*_OF_SUMMARY)
-RECKONED = ("interrupted", *_OF_SUMMARY, "end_test_time_s", "end_unix_time_s")
-"""Columns of ``cycles`` that are reckoned from samples."""
 _CYCLE_KEY = ("run_number", "cycle")
 _JUDGED = ("position_in_class", "comparable", "judged")
+_COLUMNS = tuple(column.name for column in schema.cycles.columns)
+_NOTHING_YET: Row = dict.fromkeys(set(_COLUMNS) - {"interrupted", "judged"})
 
 
-def fold(connection: Connection, memory: Memory, committed_through: Mapping[str, int]) -> Folded:
+def fold(
+    connection: Connection,
+    memory: Memory,
+    committed_through: Mapping[str, int],
+    ended: Sequence[Row] = (),
+    reckoned: ReckonedCycles | None = None,
+) -> Folded:
     """Reckon and judge every cycle of these sources that is ready.
 
     Args:
         committed_through: of each source, every batch up to this number is committed; the caller
             has locked these sources.
+        ended: rows of cycles whose ends have come now and that are in no table yet.
+        reckoned: cycles that were reckoned before, from the very samples that are committed.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: one of ``ended`` is in the table after all, or there twice.
     """
-    pending: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+    pending: defaultdict[int, list[Row]] = defaultdict(list)
     for row in _pending(connection, list(committed_through)):
         pending[row["run_number"]].append(row)
+    whole = _joined_to_runs(connection, ended)
+    _fill_in(whole, reckoned or {})
+    for row in whole:
+        if row["last_seq"] <= row["complete_through_seq"]:
+            pending[row["run_number"]].append(row)
     folded = Folded()
-    if not pending:
-        return folded
+    if pending:
+        changed = _fold_pending(connection, memory, committed_through, pending, folded)
+        waited = [row for row in changed if "complete_through_seq" not in row]
+        update_many(connection, schema.cycles, _CYCLE_KEY, (*RECKONED, *_JUDGED), waited)
+    insert_many(connection, schema.cycles, whole, _COLUMNS, once=True)
+    return folded
+
+
+def _joined_to_runs(connection: Connection, ended: Sequence[Row]) -> list[Row]:
+    """Whole rows of ``cycles``, with what is asked of their runs."""
+    if not ended:
+        return []
+    numbers = {row["run_number"] for row in ended}
+    found = connection.execute(_RUNS_OF_ENDED, {"numbers": list(numbers)}).mappings()
+    runs = {run["run_number"]: {**_NOTHING_YET, **run} for run in found}
+    return [runs[row["run_number"]] | row for row in ended]
+
+
+def _fill_in(rows: Sequence[Row], reckoned: ReckonedCycles) -> None:
+    quarantined: dict[int, Spans] = {}
+    for row in rows:
+        found = reckoned.get((row["source"], row["run_id"], row["cycle"]))
+        if found is None or found[:2] != (row["first_seq"], row["last_seq"]):
+            continue
+        if row["last_seq"] > row["complete_through_seq"]:
+            continue
+        number = row["run_number"]
+        if number not in quarantined:
+            quarantined[number] = Spans.parse(row["quarantined_seq"])
+        fill_in(row, found.figures, quarantined[number])
+
+
+def _fold_pending(
+    connection: Connection,
+    memory: Memory,
+    committed_through: Mapping[str, int],
+    pending: Mapping[int, list[Row]],
+    folded: Folded,
+) -> list[Row]:
+    """The rows that were changed."""
     alarms: defaultdict[int, dict[AlarmKey, AlarmRow]] = defaultdict(dict)
     for alarm in lock_alarms(connection, pending):
         key = (alarm.run_number, alarm.rule, alarm.rule_number, alarm.cycle_class)
         alarms[alarm.run_number][key] = alarm
-    written: list[dict[str, Any]] = []
-    for run_number, rows in pending.items():
+    written: list[Row] = []
+    for run_number, rows in sorted(pending.items()):
+        rows.sort(key=_IN_ORDER)
         new = _reckon(connection, memory, run_number, rows)
         ready = _ready(rows, committed_through[rows[0]["source"]])
         judged = _judge(connection, memory, run_number, ready, alarms[run_number], folded)
         written += {row["cycle"]: row for row in (*new, *judged)}.values()
-    update_many(connection, schema.cycles, _CYCLE_KEY, (*RECKONED, *_JUDGED), written)
-    return folded
+    return written
 
 
-def _pending(connection: Connection, sources: list[str]) -> list[dict[str, Any]]:
+_IN_ORDER = itemgetter("last_seq", "cycle")
+
+
+def _pending(connection: Connection, sources: list[str]) -> list[Row]:
     """Cycles that wait, past SQLAlchemy's work for each value."""
     result = connection.execute(_PENDING, {"names": sources})
     names = tuple(result.keys())
@@ -271,10 +206,11 @@ def _pending(connection: Connection, sources: list[str]) -> list[dict[str, Any]]
 
 
 def _reckon(
-    connection: Connection, memory: Memory, run_number: int, rows: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
+    connection: Connection, memory: Memory, run_number: int, rows: Sequence[Row]
+) -> list[Row]:
     new = [row for row in rows if row["charge_Ah"] is None]
     if not new:
+        memory.tails.forget_before(run_number, max(row["last_seq"] for row in rows))
         return []
 
     def read(first_seq: int, last_seq: int) -> Records:
@@ -291,21 +227,8 @@ def _reckon(
     return new
 
 
-def reckon_cycles(rows: Sequence[dict[str, Any]], read: ReadSamples, quarantined: Spans) -> None:
-    """Put the integrals of each row of ``cycles`` of one run into it."""
-    found = summaries([(row["first_seq"], row["last_seq"]) for row in rows], read)
-    for row, (summary, test_time_s, unix_time_s) in zip(rows, found, strict=True):
-        figures = _figures_of(summary)
-        if not math.isfinite(sum(figures)):
-            figures = tuple(map(known, figures))
-        row.update(zip(_OF_SUMMARY, figures, strict=True))
-        row["end_test_time_s"], row["end_unix_time_s"] = test_time_s, unix_time_s
-        if quarantined.touches(row["first_seq"] - 1, row["last_seq"]):
-            row["interrupted"] = True
-
-
-def _ready(rows: Sequence[dict[str, Any]], committed_through: int) -> list[dict[str, Any]]:
-    ready: list[dict[str, Any]] = []
+def _ready(rows: Sequence[Row], committed_through: int) -> list[Row]:
+    ready: list[Row] = []
     for row in rows:
         told = row["batch_number"] <= committed_through
         if not row["created"] and not told:
@@ -319,14 +242,15 @@ def _judge(
     connection: Connection,
     memory: Memory,
     run_number: int,
-    ready: Sequence[dict[str, Any]],
+    ready: Sequence[Row],
     alarms: dict[AlarmKey, AlarmRow],
     folded: Folded,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     if not ready:
         return []
-    history = _history(connection, memory, run_number, ready[0]["judged_cycles"])
-    judged: list[dict[str, Any]] = []
+    history = history_of(connection, memory, run_number, ready[0]["judged_cycles"])
+    judged: list[Row] = []
+    last: deque[tuple[Row, float | None]] = deque(maxlen=MOST_CYCLES_TOLD)
     for row in ready:
         if not row["told"] and row["cycle"] != history.last_cycle + 1:
             break
@@ -375,12 +299,11 @@ def _judge(
                 folded.alarms_changed = True
                 for alarm in read_alarms(connection, run_numbers=[run_number]):
                     alarms[run_number, alarm.rule, alarm.rule_number, alarm.cycle_class] = alarm
-        row.update(position_in_class=position, comparable=comparable, judged=True)
+        row["position_in_class"], row["comparable"], row["judged"] = position, comparable, True
         judged.append(row)
-        folded.cycles.append(
-            CycleDone(row["node"], _told(row, None if reference is None else reference[0]))
-        )
+        last.append((row, None if reference is None else reference[0]))
     if judged:
+        folded.cycles += [CycleDone(row["node"], _told(row, known_Ah)) for row, known_Ah in last]
         connection.execute(_JUDGED_OF_RUN, {"of": run_number, "judged_cycles": history.judged})
     return judged
 
@@ -437,48 +360,3 @@ def _told(row: Mapping[str, Any], reference_Ah: float | None) -> CycleSummary:
         mean_discharge_V=row["mean_discharge_voltage_V"],
         unix_time_s=row["end_unix_time_s"],
     )
-
-
-def _history(
-    connection: Connection, memory: Memory, run_number: int, judged_cycles: int
-) -> History:
-    kept = memory.histories.get(run_number)
-    if kept is not None and kept.judged < judged_cycles:
-        _catch_up(connection, run_number, kept)  # another archive judged some meanwhile
-    if kept is None or kept.judged != judged_cycles:
-        program, problem = _program(connection, run_number)
-        kept = History(program.alarms if program else (), problem)
-        _catch_up(connection, run_number, kept)
-        memory.histories[run_number] = kept
-    memory.histories.move_to_end(run_number)
-    while len(memory.histories) > MOST_HISTORIES:
-        memory.histories.popitem(last=False)
-    return kept
-
-
-def _catch_up(connection: Connection, run_number: int, history: History) -> None:
-    """Take in the judged cycles after those that ``history`` knows."""
-    for row in connection.execute(
-        _JUDGED_SINCE,
-        {"of": run_number, "last_seq": history.last_seq, "last_cycle": history.last_cycle},
-    ):
-        history.add(
-            row.cycle,
-            row.cycle_class,
-            row.discharge_Ah,
-            row.coulombic_efficiency,
-            comparable=row.comparable,
-            last_seq=row.last_seq,
-        )
-
-
-def _program(connection: Connection, run_number: int) -> tuple[Program | None, str]:
-    blob = connection.execute(
-        select(schema.runs.c.program).where(schema.runs.c.run_number == run_number)
-    ).scalar_one()
-    if blob is None:
-        return None, "alarm rules cannot be evaluated: nothing told the archive of the run's start"
-    try:
-        return decode_program(bytes(blob)), ""
-    except msgspec.MsgspecError as error:
-        return None, f"alarm rules cannot be evaluated: the run's program is unreadable: {error}"

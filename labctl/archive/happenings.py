@@ -84,8 +84,11 @@ class _Placed:
 
 def apply_events(
     connection: Connection, arrived: Iterable[Arrived], run_numbers: Mapping[str, int]
-) -> int:
-    """Take in the events of new batches; gives how many there were."""
+) -> tuple[int, list[Row]]:
+    """Take in the events of new batches, the ends of cycles left out.
+
+    Gives how many there were, and the rows of ``cycles`` for the ends.
+    """
     placed = [
         (one.batch.source, one.batch.number, position, event)
         for one in arrived
@@ -93,6 +96,7 @@ def apply_events(
         for position, event in enumerate(one.batch.events)
     ]
     rows: defaultdict[Table, list[Row]] = defaultdict(list)
+    ended: list[Row] = []
     subjects: defaultdict[type, set[str]] = defaultdict(set)
     for source, number, position, event in placed:
         if isinstance(event, StepEnded):
@@ -101,7 +105,7 @@ def apply_events(
         if isinstance(event, CycleEnded):
             row = _row(event, run_numbers)
             row["batch_number"], row["judged"] = number, False
-            rows[schema.cycles].append(row)
+            ended.append(row)
             continue
         one = _Placed(source, number, position, event)
         if isinstance(event, SpectrumMeasured):
@@ -125,7 +129,7 @@ def apply_events(
         _see_instrument(connection, _latest(connection, InstrumentSeen, name))
     for name in sorted(subjects[RunStateChanged]):
         _set_state(connection, _latest(connection, RunStateChanged, name), run_numbers)
-    return len(placed)
+    return len(placed), ended
 
 
 def _one_archive_at_a_time(connection: Connection) -> None:

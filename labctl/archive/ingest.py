@@ -25,9 +25,11 @@ from sqlalchemy.exc import DataError, IntegrityError
 from labctl.archive import schema
 from labctl.archive.arrivals import Arrivals, Arrived, Refused, understand
 from labctl.archive.bulk import Block, insert_samples
-from labctl.archive.folding import CycleDone, Memory, fold
+from labctl.archive.folding import CycleDone, fold
 from labctl.archive.happenings import apply_events, keep, run_of
-from labctl.archive.many import insert_new
+from labctl.archive.histories import Memory
+from labctl.archive.many import insert_many, insert_new
+from labctl.archive.reckoning import ReckonedCycles
 from labctl.archive.spans import Spans
 from labctl.archive.standing import watch_states
 from labctl.stream.batches import EventsBatch, SamplesBatch
@@ -55,7 +57,7 @@ class Committed:
     batches, readings, events: that were new.
     duplicates: batches that were committed before, or twice in the group.
     quarantined: payloads and samples that went to quarantine.
-    cycles: that were judged now, in order for each run.
+    cycles: of each run, the last few that were judged, in their order.
     alarms_changed: whether any alarm changed its state.
     """
 
@@ -93,9 +95,15 @@ class Ingest:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._memory = Memory()
+        self._reckons_itself = False
 
     def commit(
-        self, payloads: Sequence[bytes], nodes: Sequence[str] = (), *, checked: bool = False
+        self,
+        payloads: Sequence[bytes],
+        nodes: Sequence[str] = (),
+        *,
+        checked: bool = False,
+        reckoned: ReckonedCycles | None = None,
     ) -> Committed:
         """Take in a group of batches in one transaction.
 
@@ -106,24 +114,37 @@ class Ingest:
         Args:
             payloads: batches as they came; duplicates and any order do no harm.
             nodes: the node that each came from, if known.
-            checked: see :func:`labctl.archive.arrivals.are_all_good`.
+            checked: see :func:`labctl.archive.arrivals.look_over`.
+            reckoned: cycles that end in these batches, reckoned from samples of their sources that
+                were ``checked``.
 
         Raises:
             sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError: the database is away,
                 locked or full. Nothing was committed; call again with the same payloads.
         """
-        return self.take_in(understand(payloads, nodes, checked=checked))
+        return self.take_in(understand(payloads, nodes, checked=checked), reckoned or {})
 
-    def take_in(self, arrivals: Arrivals) -> Committed:
+    def take_in(self, arrivals: Arrivals, reckoned: ReckonedCycles | None = None) -> Committed:
         """The same, for a group that was understood before: see :meth:`commit`."""
+        try:
+            return self._in_one_transaction(arrivals, reckoned or {})
+        except IntegrityError:
+            pass  # the end of a cycle that was told twice
+        except (DataError, OverflowError, _OverlapError) as error:
+            return self._one_by_one(arrivals, error)
+        try:
+            return self._in_one_transaction(arrivals, {}, ends_first=True)
+        except (DataError, IntegrityError, OverflowError, _OverlapError) as error:
+            return self._one_by_one(arrivals, error)
+
+    def _in_one_transaction(
+        self, arrivals: Arrivals, reckoned: ReckonedCycles, *, ends_first: bool = False
+    ) -> Committed:
         done = False
         try:
             with self._engine.begin() as connection:
-                committed = self._write(connection, arrivals)
+                committed = self._write(connection, arrivals, reckoned, ends_first=ends_first)
             done = True
-        except (DataError, IntegrityError, OverflowError, _OverlapError) as error:
-            self._memory.clear()
-            return self._one_by_one(arrivals, error)
         finally:
             if not done:
                 self._memory.clear()
@@ -144,7 +165,20 @@ class Ingest:
         committed.duplicates += arrivals.repeated
         return committed
 
-    def _write(self, connection: Connection, arrivals: Arrivals) -> Committed:
+    def _write(
+        self,
+        connection: Connection,
+        arrivals: Arrivals,
+        reckoned: ReckonedCycles,
+        *,
+        ends_first: bool,
+    ) -> Committed:
+        """Write it all.
+
+        Args:
+            ends_first: the ends of cycles are kept before they are looked at, which passes over
+                those that are there.
+        """
         committed = Committed(duplicates=arrivals.repeated)
         now_s = time.time()
         batches = arrivals.batches
@@ -152,6 +186,11 @@ class Ingest:
         new = _into_ledger(connection, batches, runs, now_s)
         committed.duplicates += len(batches) - len(new)
         _check_belonging(connection, new, runs)
+        if any(arrived.whole for arrived in new):
+            # Who reckoned ahead took them for good.
+            self._reckons_itself = True
+        if self._reckons_itself:
+            reckoned = {}
         refused = [*arrivals.refused, *(one for arrived in new for one in arrived.refused)]
         committed.quarantined = _into_quarantine(connection, refused, now_s)
         kept = [arrived for arrived in new if not arrived.whole]
@@ -163,13 +202,17 @@ class Ingest:
         insert_samples(connection, blocks)
         news = _advance_sources(connection, batches, new, committed)
         _advance_runs(connection, kept)
-        committed.events = apply_events(
+        committed.events, ended = apply_events(
             connection, kept, {run_id: run.run_number for run_id, run in runs.items()}
         )
+        if ends_first:
+            insert_many(connection, schema.cycles, ended)
+            ended = []
         for block in blocks:
             self._memory.tails.add(block.run_number, block.records)
         states_changed = watch_states(connection, news)
-        folded = fold(connection, self._memory, {name: span[1] for name, span in news.items()})
+        committed_through = {name: span[1] for name, span in news.items()}
+        folded = fold(connection, self._memory, committed_through, ended, reckoned)
         committed.batches = len(new)
         committed.readings = sum(len(block.records) for block in blocks)
         committed.cycles = folded.cycles

@@ -18,13 +18,32 @@ from sqlalchemy import Connection, Table
 Row = dict[str, Any]
 MOST_ROWS = 64
 """In one statement of SQLite that gives back what it inserted."""
+_PASSING_OVER = " ON CONFLICT DO NOTHING"
 
 
-def insert_many(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    """Insert rows that all have the same columns; those whose key is there are passed over."""
+def insert_many(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Row],
+    names: tuple[str, ...] = (),
+    *,
+    once: bool = False,
+) -> None:
+    """Insert rows that all have the same columns; those whose key is there are passed over.
+
+    Args:
+        names: the columns to insert, if not all that the first row has.
+        once: none may be there.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: one is there, and none may be.
+    """
     if rows:
-        names = tuple(rows[0])
-        _execute(connection, _insert_statement(connection.dialect.name, table, names), names, rows)
+        names = names or tuple(rows[0])
+        statement = _insert_statement(connection.dialect.name, table, names)
+        if not once:
+            statement += _PASSING_OVER
+        _execute(connection, statement, names, rows)
 
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> set[tuple[Any, ...]]:
@@ -34,7 +53,7 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> set
     names = tuple(rows[0])
     key = _listed(tuple(column.name for column in table.primary_key))
     if connection.dialect.name == "postgresql":
-        statement = _insert_statement("postgresql", table, names)
+        statement = _insert_statement("postgresql", table, names) + _PASSING_OVER
         chosen = (msgspec.json.encode([{n: row[n] for n in names} for row in rows]).decode(),)
         found = connection.exec_driver_sql(f"{statement} RETURNING {key}", chosen)
         return {tuple(row) for row in found}
@@ -76,18 +95,15 @@ def _execute(
 def _insert_statement(dialect: str, table: Table, names: tuple[str, ...]) -> str:
     into = f"INSERT INTO {table.name} ({_listed(names)})"
     if dialect == "postgresql":
-        return (
-            f"{into} SELECT {_listed(names)} FROM {_rows_of_json(table)} "  # noqa: S608
-            "ON CONFLICT DO NOTHING"
-        )
-    return f"{into} VALUES ({', '.join('?' * len(names))}) ON CONFLICT DO NOTHING"
+        return f"{into} SELECT {_listed(names)} FROM {_rows_of_json(table)}"  # noqa: S608
+    return f"{into} VALUES ({', '.join('?' * len(names))})"
 
 
 @lru_cache(maxsize=1000)
 def _insert_rows_statement(table: Table, names: tuple[str, ...], rows: int) -> str:
     places = ", ".join([f"({', '.join('?' * len(names))})"] * rows)
     into = f"INSERT INTO {table.name} ({_listed(names)})"
-    return f"{into} VALUES {places} ON CONFLICT DO NOTHING"
+    return f"{into} VALUES {places}{_PASSING_OVER}"
 
 
 @cache

@@ -36,7 +36,6 @@ from labctl.archive.telling import (
     alarm_message,
     all_acks,
     cycle_message,
-    last_of_each_run,
     latest_cycles,
 )
 from labctl.archive.writer import ProcessWriter, ThreadWriter, Writer, WriterGoneError
@@ -62,7 +61,8 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupLimits:
-    """When a group is committed: so long after its first batch, or when it has so many bytes.
+    """When a group is committed: so long after its first batch, or when it has so many bytes; a
+    quarter of them while nothing else is to be done.
 
     messages: taken from the broker and not committed; the broker sends no more (with MQTT 5).
     """
@@ -93,6 +93,7 @@ class _Inbox:
         self._messages: list[aiomqtt.Message] = []
         self._bytes = 0
         self._some = asyncio.Event()
+        self._a_quarter = asyncio.Event()
         self._full = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -102,16 +103,20 @@ class _Inbox:
         self._messages.append(message)
         self._bytes += len(message.payload)
         self._some.set()
+        if 4 * self._bytes >= self._limits.bytes:
+            self._a_quarter.set()
         if self._bytes >= self._limits.bytes or len(self._messages) >= self._limits.messages:
+            self._a_quarter.set()
             self._full.set()
             self._room.clear()
 
-    async def take_group(self, clock: Clock) -> list[aiomqtt.Message]:
+    async def take_group(self, clock: Clock, *, idle: bool) -> list[aiomqtt.Message]:
         await self._some.wait()
-        await _first_of(self._full.wait(), clock.sleep(self._limits.wait_s))
+        enough = self._a_quarter if idle else self._full
+        await _first_of(enough.wait(), clock.sleep(self._limits.wait_s))
         group, self._messages, self._bytes = self._messages, [], 0
-        self._some.clear()
-        self._full.clear()
+        for event in (self._some, self._a_quarter, self._full):
+            event.clear()
         self._room.set()
         return group
 
@@ -166,6 +171,7 @@ class ArchiveService:
         self._writer: Writer = ProcessWriter(url) if own_process else ThreadWriter(self._engine)
         self._own_process = own_process
         self._turn = asyncio.Lock()
+        self._committing = 0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="archive")
         self._said: dict[int, AlarmRow] = {}
         self._alarms_changed = asyncio.Event()
@@ -248,16 +254,20 @@ class ArchiveService:
     ) -> None:
         while True:
             async with self._turn:
-                messages = await inbox.take_group(self._clock)
+                messages = await inbox.take_group(self._clock, idle=not self._committing)
+                self._committing += 1
             payloads: list[bytes] = []
             nodes: list[str] = []
             for message in messages:
                 batches = open_parcel(bytes(message.payload))
                 payloads += batches
                 nodes += [_node_of(str(message.topic))] * len(batches)
-            committed = await self._until_done(
-                functools.partial(self._writer.commit, payloads, nodes)
-            )
+            try:
+                committed = await self._until_done(
+                    functools.partial(self._writer.commit, payloads, nodes)
+                )
+            finally:
+                self._committing -= 1
             self.status.groups += 1
             self.status.batches += committed.batches
             self.status.readings += committed.readings
@@ -273,11 +283,7 @@ class ArchiveService:
             await self._publish(connection, _acks(committed.acks.values()))
             await self._publish(
                 connection,
-                [
-                    cycle_message(done.node, done.summary)
-                    for done in last_of_each_run(committed.cycles)
-                    if done.node
-                ],
+                [cycle_message(done.node, done.summary) for done in committed.cycles if done.node],
             )
             if committed.alarms_changed:
                 self._alarms_changed.set()

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-
 from sqlalchemy import Connection, func, select, text
 
 from labctl.archive import schema
 from labctl.archive.alarm_store import AlarmRow
-from labctl.archive.folding import CycleDone
 from labctl.archive.ingest import SourceAck, ack_of_spans
 from labctl.archive.spans import Spans
 from labctl.errors import StreamError
 from labctl.stream import topics
 from labctl.stream.topics import AlarmState, CycleSummary
-
-MOST_CYCLES_TOLD = 4
-"""Of one run, for one transaction."""
 
 Message = tuple[str, bytes]
 """A topic and what is said on it, to be retained."""
@@ -31,19 +24,6 @@ def ack_message(node: str, ack: topics.Ack) -> Message:
 def cycle_message(node: str, summary: CycleSummary) -> Message:
     """A cycle's summary."""
     return topics.cycle_topic(node, summary.run), topics.encode(summary)
-
-
-def last_of_each_run(cycles: Sequence[CycleDone]) -> list[CycleDone]:
-    """Of the cycles that one transaction judged, those of each run that are worth telling: the
-    last few. Between two of a cell in real time there are minutes, so none is left out; after a
-    backlog, thousands would be."""
-    left: Counter[str] = Counter()
-    chosen = []
-    for done in reversed(cycles):
-        left[done.summary.run] += 1
-        if left[done.summary.run] <= MOST_CYCLES_TOLD:
-            chosen.append(done)
-    return chosen[::-1]
 
 
 def alarm_message(alarm: AlarmRow) -> Message:

@@ -11,10 +11,10 @@ from sqlalchemy import Connection, Row, func, select
 
 from labctl.alarms.evidence import is_comparable
 from labctl.archive import schema
-from labctl.archive.folding import RECKONED, reckon_cycles
 from labctl.archive.packing_files import Block, sha256_of
 from labctl.archive.packing_notes import Note, note_of
 from labctl.archive.reading import Wanted, in_order, read_columns
+from labctl.archive.reckoning import RECKONED, reckon_cycles
 from labctl.archive.spans import Spans
 from labctl.errors import ArchiveError
 from labctl.model import RECORD_COLUMNS, Records

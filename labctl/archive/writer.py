@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
+import gc
 import itertools
 import logging
 import os
@@ -32,9 +34,10 @@ from typing import Any, Final, Protocol, TypeVar, cast
 
 from sqlalchemy import Engine
 
-from labctl.archive.arrivals import are_all_good
+from labctl.archive.arrivals import look_over
 from labctl.archive.database import open_engine
 from labctl.archive.ingest import Committed, Ingest
+from labctl.archive.reckoning import ReckonedCycles, ReckonsAhead
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +50,13 @@ Done = TypeVar("Done")
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Batches (or only their lengths), the node of each, and whether all of them are good."""
+    """Batches (or only their lengths), the node of each, whether all of them are good, and what was
+    reckoned of the cycles that end in them."""
 
     payloads: list[Any]
     nodes: list[str]
     checked: bool
+    reckoned: ReckonedCycles
 
 
 class WriterGoneError(Exception):
@@ -129,6 +134,7 @@ class ProcessWriter:
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
         self._changing = threading.RLock()
+        self._ahead = ReckonsAhead()
         self._sending = ThreadPoolExecutor(1, thread_name_prefix="to writer")
         self._hearing = ThreadPoolExecutor(1, thread_name_prefix="from writer")
 
@@ -139,7 +145,7 @@ class ProcessWriter:
     async def commit(self, payloads: Sequence[bytes], nodes: Sequence[str]) -> Committed:
         """See :class:`Writer`. The next group is on its way while one is committed: call it twice
         at once to make use of that."""
-        asked = functools.partial(_as_group, list(payloads), list(nodes))
+        asked = functools.partial(self._as_group, list(payloads), list(nodes))
         return cast("Committed", await self._ask(asked))
 
     async def do(self, work: Callable[[Engine], Done]) -> Done:
@@ -154,6 +160,12 @@ class ProcessWriter:
     async def close(self) -> None:
         """See :class:`Writer`."""
         await asyncio.to_thread(self._close)
+
+    def _as_group(self, payloads: list[bytes], nodes: list[str]) -> _Group:
+        arrived = look_over(payloads)
+        if arrived is None:
+            return _Group(payloads, nodes, checked=False, reckoned={})
+        return _Group(payloads, nodes, checked=True, reckoned=self._ahead.look(arrived))
 
     def _send(self, question: Callable[[], object]) -> Connection | None:
         """The connection that a question went over; None if the process is gone. It is made ready
@@ -214,10 +226,6 @@ class ProcessWriter:
         self._let_go()
 
 
-def _as_group(payloads: list[bytes], nodes: list[str]) -> _Group:
-    return _Group(payloads, nodes, are_all_good(payloads))
-
-
 async def _to_the_end(thread: ThreadPoolExecutor, work: Callable[[], Done]) -> Done:
     future = asyncio.get_running_loop().run_in_executor(thread, work)
     try:
@@ -235,7 +243,7 @@ def _send(connection: Connection, question: object) -> None:
         connection.send_bytes(pickle.dumps(question))
         return
     sizes = [len(payload) for payload in question.payloads]
-    connection.send_bytes(pickle.dumps(_Group(sizes, question.nodes, question.checked)))
+    connection.send_bytes(pickle.dumps(dataclasses.replace(question, payloads=sizes), protocol=5))
     with _stream_of(connection) as stream:
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_B)
         for payload in question.payloads:
@@ -256,7 +264,7 @@ def _received(connection: Connection) -> object:
             got += count
     ends = list(itertools.accumulate(question.payloads, initial=0))
     payloads = [whole[first:end] for first, end in itertools.pairwise(ends)]
-    return _Group(payloads, question.nodes, question.checked)
+    return dataclasses.replace(question, payloads=payloads)
 
 
 def _stream_of(connection: Connection) -> socket.socket:
@@ -291,6 +299,7 @@ def _serve(url: str, connection: Connection) -> None:
     """The process: questions in, answers out, until the other end is closed or gone."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent ends it, after the last commit
+    _stay_on_one_processor()
     said = _Said()
     logging.basicConfig(level=logging.INFO, handlers=[said], force=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -298,6 +307,9 @@ def _serve(url: str, connection: Connection) -> None:
     threading.Thread(target=_take_in, args=(connection, questions), daemon=True).start()
     engine = open_engine(url)
     ingest = Ingest(engine)
+    # What a group needs goes with it: there are no cycles to look for among the rows of thousands.
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
     try:
         while (question := questions.get()) is not None:
             answer: object
@@ -311,12 +323,22 @@ def _serve(url: str, connection: Connection) -> None:
         engine.dispose()
 
 
+def _stay_on_one_processor() -> None:
+    """Where the ends of the tables are at hand: sent from one to another and back between commits
+    it needs a fifth more time (benchmarks/pipeline.py)."""
+    with contextlib.suppress(AttributeError, OSError):  # Linux has it
+        allowed = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {allowed[os.getpid() % len(allowed)]})
+
+
 def _done(question: object, engine: Engine, ingest: Ingest) -> object:
     if isinstance(question, _Group):
         payloads = question.payloads
         if not question.checked:
             payloads = [bytes(payload) for payload in payloads]
-        return ingest.commit(payloads, question.nodes, checked=question.checked)
+        return ingest.commit(
+            payloads, question.nodes, checked=question.checked, reckoned=question.reckoned
+        )
     return cast("Callable[[Engine], object]", question)(engine)
 
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
-from labctl.archive import folding
+from labctl.archive import folding, histories
 from labctl.archive.database import open_engine, upgrade
 from labctl.archive.ingest import Ingest
 from labctl.archive.verify import recompute_cycles, verify_run
@@ -207,7 +207,7 @@ def test_two_archives_that_take_turns_judge_as_one_and_read_only_what_is_new(
     engine: Engine, lab: Any, watched: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    add = folding.History.add
+    add = histories.History.add
     catching_up = False
 
     def counted(self: Any, *args: Any, **named: Any) -> int:
@@ -215,7 +215,7 @@ def test_two_archives_that_take_turns_judge_as_one_and_read_only_what_is_new(
             read[-1] += 1
         return add(self, *args, **named)
 
-    catch_up = folding._catch_up
+    catch_up = histories._catch_up
 
     def watching(*args: Any) -> None:
         nonlocal catching_up
@@ -224,8 +224,8 @@ def test_two_archives_that_take_turns_judge_as_one_and_read_only_what_is_new(
         catch_up(*args)
         catching_up = False
 
-    monkeypatch.setattr(folding.History, "add", counted)
-    monkeypatch.setattr(folding, "_catch_up", watching)
+    monkeypatch.setattr(histories.History, "add", counted)
+    monkeypatch.setattr(histories, "_catch_up", watching)
     both = Ingest(engine), Ingest(engine)
     payloads = watched_journal(lab).payloads
     for number in range(0, len(payloads), 2):

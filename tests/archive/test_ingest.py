@@ -158,7 +158,7 @@ def test_cycles_whose_ends_become_known_in_any_order_are_judged_in_their_own(
         for payload in reversed(ends)
         for done in ingest.commit([payload]).cycles
     ]
-    assert told == [("run-2", 1), ("run-2", 2), *(("run-1", n) for n in range(1, 13))]
+    assert told == [("run-2", 1), ("run-2", 2), *(("run-1", n) for n in range(9, 13))]
     assert lab.dump(engine) == expected
 
 
@@ -232,6 +232,14 @@ def test_a_cycle_is_reckoned_only_when_all_its_samples_are_here(
     row = one(engine, 'SELECT "charge_Ah", "discharge_Ah", coulombic_efficiency FROM cycles')
     assert row == pytest.approx((2e-4, 2e-4, 1.0))
     assert done[0].summary.discharge_mAh_g == pytest.approx(100.0)
+
+
+def test_of_a_backlog_of_cycles_the_last_few_of_each_run_are_told(
+    engine: Engine, journal: Any
+) -> None:
+    done = Ingest(engine).commit(journal.payloads).cycles
+    told = [(one.summary.run, one.summary.cycle) for one in done]
+    assert told == [*(("run-1", n) for n in range(9, 13)), ("run-2", 1), ("run-2", 2)]
 
 
 def test_an_alarm_is_raised_at_the_cycle_at_which_the_median_falls_below_the_limit(

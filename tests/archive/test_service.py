@@ -18,9 +18,7 @@ from labctl.alarms.notify import NotifyConfig
 from labctl.archive import open_archive
 from labctl.archive.alarm_commands import acknowledge
 from labctl.archive.database import open_engine
-from labctl.archive.folding import CycleDone
 from labctl.archive.service import ArchiveService, GroupLimits
-from labctl.archive.telling import last_of_each_run
 from labctl.clock import RealClock
 from labctl.stream import topics
 from labctl.stream.connection import MqttConfig
@@ -91,20 +89,6 @@ def names() -> tuple[str, str]:
 def acked(listener: Listener, node: str, number: int) -> bool:
     payload = listener.last(topics.ack_topic(node))
     return payload is not None and topics.decode(payload, Ack).watermark >= number
-
-
-def test_of_a_backlog_of_cycles_the_last_few_of_each_run_are_told(lab: Any) -> None:
-    def done(run: str, cycle: int) -> CycleDone:
-        summary = CycleSummary(
-            run=run, cell="HEV-1", cycle=cycle, cycle_class="50C", complete=True,
-            interrupted=False, charge_mAh_g=1.0, discharge_mAh_g=1.0, coulombic_efficiency=1.0,
-            retention=1.0, mean_charge_V=3.0, mean_discharge_V=3.0, unix_time_s=0.0,
-        )  # fmt: skip
-        return CycleDone("node-a", summary)
-
-    backlog = [done("run-1", n) for n in range(1, 1000)] + [done("run-2", 1)]
-    told = [(one.summary.run, one.summary.cycle) for one in last_of_each_run(backlog)]
-    assert told == [("run-1", 996), ("run-1", 997), ("run-1", 998), ("run-1", 999), ("run-2", 1)]
 
 
 async def test_a_run_goes_from_the_stream_into_the_archive_and_its_news_come_back(

@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from writer_work import die, find_it_locked, own_pid, refuse
 
 from labctl.archive import open_archive
-from labctl.archive.arrivals import are_all_good
+from labctl.archive.arrivals import look_over
 from labctl.archive.database import open_engine, upgrade
 from labctl.archive.writer import ProcessWriter, ThreadWriter, Writer, WriterGoneError
 from labctl.errors import CommandError
@@ -126,9 +126,9 @@ async def test_a_commit_is_finished_although_nobody_waits_for_it_any_more(
 
 def test_a_group_counts_as_good_only_if_nothing_is_to_be_refused_or_mended(lab: Any) -> None:
     payloads = payloads_of(lab)
-    assert are_all_good(payloads)
-    assert not are_all_good([*payloads, payloads[0]])
-    assert not are_all_good([*payloads, b"noise"])
+    assert look_over(payloads)
+    assert not look_over([*payloads, payloads[0]])
+    assert not look_over([*payloads, b"noise"])
     spoiled = bytearray(payloads[1])
     spoiled[-1] ^= 1
-    assert not are_all_good([payloads[0], bytes(spoiled)])
+    assert not look_over([payloads[0], bytes(spoiled)])
