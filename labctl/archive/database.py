@@ -66,7 +66,7 @@ def open_engine(url: str, *, read_only: bool = False, create: bool = True) -> En
     try:
         if parsed.get_backend_name() == "sqlite":
             return _sqlite_engine(parsed, "ro" if read_only else "rwc" if create else "rw")
-        engine = create_engine(parsed, pool_size=1, max_overflow=4, pool_pre_ping=True)
+        engine = create_engine(parsed, pool_size=2, max_overflow=4, pool_pre_ping=True)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise ArchiveError(
             f"no driver for {parsed.drivername!r}; install labctl[postgresql]"

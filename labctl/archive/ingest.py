@@ -32,6 +32,7 @@ from labctl.archive.many import insert_many, insert_new
 from labctl.archive.reckoning import ReckonedCycles
 from labctl.archive.spans import Spans
 from labctl.archive.standing import watch_states
+from labctl.archive.turns import OutOfTurnError, Turn, Turns
 from labctl.stream.batches import EventsBatch, SamplesBatch
 from labctl.stream.topics import MOST_ACK_RANGES, Ack
 
@@ -89,7 +90,8 @@ class _OverlapError(Exception):
 class Ingest:
     """Commits batches into the archive of ``engine``, whose schema is up to date.
 
-    Not to be used by two threads at once. Several, in several processes, may share a PostgreSQL.
+    Two threads may use it at once with turns of theirs, on PostgreSQL. Several, in several
+    processes, may share a PostgreSQL.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -104,6 +106,7 @@ class Ingest:
         *,
         checked: bool = False,
         reckoned: ReckonedCycles | None = None,
+        turn: Turn | None = None,
     ) -> Committed:
         """Take in a group of batches in one transaction.
 
@@ -117,36 +120,49 @@ class Ingest:
             checked: see :func:`labctl.archive.arrivals.look_over`.
             reckoned: cycles that end in these batches, reckoned from samples of their sources that
                 were ``checked``.
+            turn: among other groups that are committed at the same time.
 
         Raises:
             sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError: the database is away,
                 locked or full. Nothing was committed; call again with the same payloads.
         """
-        return self.take_in(understand(payloads, nodes, checked=checked), reckoned or {})
+        return self.take_in(understand(payloads, nodes, checked=checked), reckoned, turn)
 
-    def take_in(self, arrivals: Arrivals, reckoned: ReckonedCycles | None = None) -> Committed:
+    def take_in(
+        self,
+        arrivals: Arrivals,
+        reckoned: ReckonedCycles | None = None,
+        turn: Turn | None = None,
+    ) -> Committed:
         """The same, for a group that was understood before: see :meth:`commit`."""
+        turn = turn or Turns().draw()
         try:
-            return self._in_one_transaction(arrivals, reckoned or {})
-        except IntegrityError:
-            pass  # the end of a cycle that was told twice
+            return self._in_one_transaction(arrivals, reckoned or {}, turn)
+        except (IntegrityError, OutOfTurnError):
+            turn.come_alone()  # an end of a cycle was told twice, or the group before is in trouble
         except (DataError, OverflowError, _OverlapError) as error:
+            turn.come_alone()
             return self._one_by_one(arrivals, error)
         try:
-            return self._in_one_transaction(arrivals, {}, ends_first=True)
+            return self._in_one_transaction(arrivals, {}, turn, ends_first=True)
         except (DataError, IntegrityError, OverflowError, _OverlapError) as error:
             return self._one_by_one(arrivals, error)
 
     def _in_one_transaction(
-        self, arrivals: Arrivals, reckoned: ReckonedCycles, *, ends_first: bool = False
+        self,
+        arrivals: Arrivals,
+        reckoned: ReckonedCycles,
+        turn: Turn,
+        *,
+        ends_first: bool = False,
     ) -> Committed:
         done = False
         try:
             with self._engine.begin() as connection:
-                committed = self._write(connection, arrivals, reckoned, ends_first=ends_first)
+                committed = self._write(connection, arrivals, reckoned, turn, ends_first=ends_first)
             done = True
         finally:
-            if not done:
+            if not done and turn.has_come:
                 self._memory.clear()
         return committed
 
@@ -170,6 +186,7 @@ class Ingest:
         connection: Connection,
         arrivals: Arrivals,
         reckoned: ReckonedCycles,
+        turn: Turn,
         *,
         ends_first: bool,
     ) -> Committed:
@@ -182,17 +199,12 @@ class Ingest:
         committed = Committed(duplicates=arrivals.repeated)
         now_s = time.time()
         batches = arrivals.batches
+        turn.enter()
         runs = _known_runs(connection, batches)
         new = _into_ledger(connection, batches, runs, now_s)
+        turn.past_ledger()
         committed.duplicates += len(batches) - len(new)
         _check_belonging(connection, new, runs)
-        if any(arrived.whole for arrived in new):
-            # Who reckoned ahead took them for good.
-            self._reckons_itself = True
-        if self._reckons_itself:
-            reckoned = {}
-        refused = [*arrivals.refused, *(one for arrived in new for one in arrived.refused)]
-        committed.quarantined = _into_quarantine(connection, refused, now_s)
         kept = [arrived for arrived in new if not arrived.whole]
         blocks = [
             Block(runs[arrived.batch.run].run_number, arrived.records)
@@ -200,6 +212,14 @@ class Ingest:
             if arrived.records is not None
         ]
         insert_samples(connection, blocks)
+        turn.come()
+        if any(arrived.whole for arrived in new):
+            # Who reckoned ahead took them for good.
+            self._reckons_itself = True
+        if self._reckons_itself:
+            reckoned = {}
+        refused = [*arrivals.refused, *(one for arrived in new for one in arrived.refused)]
+        committed.quarantined = _into_quarantine(connection, refused, now_s)
         news = _advance_sources(connection, batches, new, committed)
         _advance_runs(connection, kept)
         committed.events, ended = apply_events(

@@ -25,7 +25,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -35,9 +35,10 @@ from typing import Any, Final, Protocol, TypeVar, cast
 from sqlalchemy import Engine
 
 from labctl.archive.arrivals import look_over
-from labctl.archive.database import open_engine
+from labctl.archive.database import archive_url, open_engine
 from labctl.archive.ingest import Committed, Ingest
 from labctl.archive.reckoning import ReckonedCycles, ReckonsAhead
+from labctl.archive.turns import Turn, Turns
 
 log = logging.getLogger(__name__)
 
@@ -125,12 +126,12 @@ class ThreadWriter:
 
 
 class ProcessWriter:
-    """In a process that has the database at ``url`` open for itself."""
-
-    at_once = 2
+    """In a process that has the database at ``url`` open for itself; on PostgreSQL two groups are
+    committed side by side (:mod:`labctl.archive.turns`)."""
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self.at_once = 1 + _side_by_side(url)
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
         self._changing = threading.RLock()
@@ -296,31 +297,49 @@ class _Said(logging.Handler):
 
 
 def _serve(url: str, connection: Connection) -> None:
-    """The process: questions in, answers out, until the other end is closed or gone."""
+    """The process: questions in, answers out in their order, until the other end is closed or
+    gone."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent ends it, after the last commit
-    _stay_on_one_processor()
+    side_by_side = _side_by_side(url)
+    if side_by_side == 1:
+        _stay_on_one_processor()
     said = _Said()
     logging.basicConfig(level=logging.INFO, handlers=[said], force=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     questions: queue.Queue[object | None] = queue.Queue(maxsize=1)
     threading.Thread(target=_take_in, args=(connection, questions), daemon=True).start()
     engine = open_engine(url)
-    ingest = Ingest(engine)
+    ingest, turns = Ingest(engine), Turns()
     # What a group needs goes with it: there are no cycles to look for among the rows of thousands.
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
+    answers: queue.Queue[Future[object] | None] = queue.Queue(maxsize=1)
+    answering = threading.Thread(target=_answer, args=(connection, answers, said))
+    answering.start()
     try:
-        while (question := questions.get()) is not None:
-            answer: object
-            try:
-                answer = _done(question, engine, ingest)
-            except Exception as error:  # noqa: BLE001 - it is for the parent to take
-                answer = error
-            with contextlib.suppress(OSError):
-                connection.send_bytes(_packed(answer, said.take()))
+        with ThreadPoolExecutor(side_by_side, thread_name_prefix="commit") as threads:
+            while (question := questions.get()) is not None:
+                answers.put(threads.submit(_done, question, engine, ingest, turns.draw()))
+            answers.put(None)
+            answering.join()
     finally:
         engine.dispose()
+
+
+def _side_by_side(url: str) -> int:
+    """How many groups are committed at the same time."""
+    return 2 if archive_url(url).get_backend_name() == "postgresql" else 1
+
+
+def _answer(
+    connection: Connection, answers: queue.Queue[Future[object] | None], said: _Said
+) -> None:
+    while (future := answers.get()) is not None:
+        error = future.exception()
+        answer = future.result() if error is None else error
+        with contextlib.suppress(OSError):
+            connection.send_bytes(_packed(answer, said.take()))
 
 
 def _stay_on_one_processor() -> None:
@@ -331,15 +350,21 @@ def _stay_on_one_processor() -> None:
         os.sched_setaffinity(0, {allowed[os.getpid() % len(allowed)]})
 
 
-def _done(question: object, engine: Engine, ingest: Ingest) -> object:
-    if isinstance(question, _Group):
+def _done(question: object, engine: Engine, ingest: Ingest, turn: Turn) -> object:
+    with turn:
+        if not isinstance(question, _Group):
+            turn.come_alone()
+            return cast("Callable[[Engine], object]", question)(engine)
         payloads = question.payloads
         if not question.checked:
             payloads = [bytes(payload) for payload in payloads]
         return ingest.commit(
-            payloads, question.nodes, checked=question.checked, reckoned=question.reckoned
+            payloads,
+            question.nodes,
+            checked=question.checked,
+            reckoned=question.reckoned,
+            turn=turn,
         )
-    return cast("Callable[[Engine], object]", question)(engine)
 
 
 def _take_in(connection: Connection, questions: queue.Queue[object | None]) -> None:
