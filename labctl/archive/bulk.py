@@ -9,15 +9,15 @@ PostgreSQL 15 manual, COPY, "Binary Format".
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, exc
+from sqlalchemy import Connection
 
+from labctl.archive.raising import as_sqlalchemy_raises
 from labctl.archive.schema import samples
 from labctl.model import FloatColumn, Records
 
@@ -74,7 +74,7 @@ def _insert_statement(rows: int) -> str:
 
 def _insert(connection: Connection, blocks: Sequence[Block]) -> None:
     cursor: Any = connection.connection.cursor()
-    with as_sqlalchemy_raises(connection):
+    with as_sqlalchemy_raises(connection, samples.name):
         for run_number, records in blocks:
             for rows, values in _statements(run_number, records):
                 cursor.execute(_insert_statement(rows), values)
@@ -150,23 +150,10 @@ def pack_copy_rows(run_number: int, records: Records) -> bytes:
 
 def _copy(connection: Connection, blocks: Sequence[Block]) -> None:
     driver: Any = connection.connection.driver_connection
-    with as_sqlalchemy_raises(connection):
+    with as_sqlalchemy_raises(connection, samples.name):
         with driver.cursor() as cursor, cursor.copy(_COPY_STATEMENT) as copy:
             copy.write(_HEADER)
             # The server takes in one block while the next is packed.
             for block in blocks:
                 copy.write(pack_copy_rows(block.run_number, block.records))
             copy.write(_TRAILER)
-
-
-@contextlib.contextmanager
-def as_sqlalchemy_raises(connection: Connection) -> Iterator[None]:
-    """Turn what a driver raises into what SQLAlchemy would have raised."""
-    dbapi: Any = connection.dialect.dbapi
-    try:
-        yield
-    except dbapi.Error as error:
-        for kind in (exc.DataError, exc.IntegrityError, exc.OperationalError, exc.InterfaceError):
-            if isinstance(error, getattr(dbapi, kind.__name__)):
-                raise kind("samples", None, error) from error
-        raise exc.DatabaseError("samples", None, error) from error

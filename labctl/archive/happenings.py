@@ -83,11 +83,21 @@ class _Placed:
 
 
 def apply_events(
-    connection: Connection, arrived: Iterable[Arrived], run_numbers: Mapping[str, int]
+    connection: Connection,
+    arrived: Iterable[Arrived],
+    run_numbers: Mapping[str, int],
+    *,
+    once: bool = False,
 ) -> tuple[int, list[Row]]:
     """Take in the events of new batches, the ends of cycles left out.
 
     Gives how many there were, and the rows of ``cycles`` for the ends.
+
+    Args:
+        once: no end of a step may be there already; otherwise those that are are passed over.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: one is there, and none may be.
     """
     placed = [
         (one.batch.source, one.batch.number, position, event)
@@ -122,7 +132,7 @@ def apply_events(
     if subjects[CellRegistered] or subjects[InstrumentSeen]:
         _one_archive_at_a_time(connection)
     for table, some in rows.items():
-        insert_many(connection, table, some)
+        insert_many(connection, table, some, once=once and table is schema.steps)
     for name in sorted(subjects[CellRegistered]):
         _register_cell(connection, _latest(connection, CellRegistered, name))
     for name in sorted(subjects[InstrumentSeen]):

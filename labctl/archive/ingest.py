@@ -193,8 +193,8 @@ class Ingest:
         """Write it all.
 
         Args:
-            ends_first: the ends of cycles are kept before they are looked at, which passes over
-                those that are there.
+            ends_first: the ends of steps and cycles are kept before they are looked at, which
+                passes over those that are there.
         """
         committed = Committed(duplicates=arrivals.repeated)
         now_s = time.time()
@@ -223,7 +223,10 @@ class Ingest:
         news = _advance_sources(connection, batches, new, committed)
         _advance_runs(connection, kept)
         committed.events, ended = apply_events(
-            connection, kept, {run_id: run.run_number for run_id, run in runs.items()}
+            connection,
+            kept,
+            {run_id: run.run_number for run_id, run in runs.items()},
+            once=not ends_first,
         )
         if ends_first:
             insert_many(connection, schema.cycles, ended)

@@ -21,10 +21,11 @@ import numpy as np
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from labctl.archive.bulk import WIDTHS, as_sqlalchemy_raises
+from labctl.archive.bulk import WIDTHS
 from labctl.archive.image import can_read, read_image
 from labctl.archive.packing_files import Block, DamagedError, read_samples
 from labctl.archive.packing_notes import Note, note_of
+from labctl.archive.raising import as_sqlalchemy_raises
 from labctl.archive.spans import Spans
 from labctl.errors import ArchiveError
 from labctl.model import RECORD_COLUMNS, Records
@@ -270,7 +271,7 @@ def _blocks_of_image(
     chosen = [
         _chosen(name) if RECORD_COLUMNS[name] == "<f8" else f'"{name}" + 0.0' for name in names
     ]
-    with as_sqlalchemy_raises(connection):
+    with as_sqlalchemy_raises(connection, "samples"):
         for table in read_image(_driver(connection), chosen, run_number, pieces, where):
             yield {name: _typed(name, values) for name, values in zip(names, table, strict=True)}
 
@@ -278,7 +279,7 @@ def _blocks_of_image(
 def _blocks_of_cursor(connection: Connection, names: Sequence[str], where: str) -> Iterator[Block]:
     cursor: Any = connection.connection.cursor()
     chosen = ", ".join(map(_chosen, names))
-    with as_sqlalchemy_raises(connection):
+    with as_sqlalchemy_raises(connection, "samples"):
         cursor.execute(f"SELECT {chosen} FROM samples WHERE {where}")  # noqa: S608
         while rows := cursor.fetchmany(ROWS_AT_ONCE):
             count = len(rows) * len(names)
@@ -309,7 +310,7 @@ def _blocks_of_copy(connection: Connection, names: Sequence[str], where: str) ->
         for name in names
     )
     statement = f"COPY (SELECT {chosen} FROM samples WHERE {where}) TO STDOUT (FORMAT BINARY)"  # noqa: S608
-    with as_sqlalchemy_raises(connection), _driver(connection).cursor() as cursor:
+    with as_sqlalchemy_raises(connection, "samples"), _driver(connection).cursor() as cursor:
         with cursor.copy(statement) as copy:
             left = bytes(copy.read())[_HEADER_B:]
             pieces = [left] if left else []

@@ -16,7 +16,7 @@ from labctl.archive.ingest import Committed, Ingest
 from labctl.archive.reckoning import ReckonsAhead
 from labctl.archive.verify import verify_run
 from labctl.stream.batches import EventsBatch, SamplesBatch, decode_batch, encode_samples
-from labctl.stream.events import CycleEnded
+from labctl.stream.events import CycleEnded, Event, StepEnded
 
 
 @pytest.fixture
@@ -108,26 +108,27 @@ def test_what_was_reckoned_from_samples_that_are_refused_is_not_believed(
         assert verify_run(connection, "run-1").problems == ()
 
 
+@pytest.mark.parametrize("told", [CycleEnded, StepEnded])
 @pytest.mark.parametrize("together", [True, False])
-def test_the_end_of_a_cycle_that_is_told_twice_counts_once(
-    engine: Engine, journal: Any, tmp_path: Any, lab: Any, together: bool
+def test_the_ends_of_a_step_and_of_a_cycle_that_are_told_twice_count_once(
+    engine: Engine, journal: Any, tmp_path: Any, lab: Any, together: bool, told: type[Event]
 ) -> None:
-    end = next(
+    ends = [
         event
         for payload in journal.payloads
-        if isinstance(batch := decode_batch(payload), EventsBatch)
+        if isinstance(batch := decode_batch(payload), EventsBatch) and batch.run == "run-1"
         for event in batch.events
-        if isinstance(event, CycleEnded)
-    )
+        if isinstance(event, told)
+    ]
     once = archive_of(journal.payloads, tmp_path, lab)
-    journal.events("run-1", end)
+    journal.events("run-1", ends[0])
     ingest, ahead = Ingest(engine), ReckonsAhead()
     groups = [journal.payloads] if together else [journal.payloads[:-1], journal.payloads[-1:]]
     done = [given_ahead(ingest, ahead, group) for group in groups]
     assert sum(one.quarantined for one in done) == 0
     assert sum(one.batches for one in done) == len(journal.payloads)
     found = lab.dump(engine)
-    for table in ("cycles", "alarms", "samples", "retention_references", "runs"):
+    for table in ("cycles", "steps", "alarms", "samples", "retention_references", "runs"):
         assert found[table] == once[table]
 
 
