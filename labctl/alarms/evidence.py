@@ -6,14 +6,15 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 LEFT_OUT_CLASSES = frozenset({"formation", "diagnostic"})
 """Cycles of these classes change what they measure, so that no rule compares them."""
 DISTURBING_CLASS = "diagnostic"
 """The first cycle after one of this class is left out as well."""
 
 
-@dataclass(frozen=True, slots=True)
-class ComparableCycle:
+class ComparableCycle(msgspec.Struct, frozen=True):
     """A complete, uninterrupted cycle.
 
     position: counts the cycles of the same class from 1, those that are left out included.
@@ -30,8 +31,7 @@ class ComparableCycle:
     settled: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True):
     """The cycles of one class of one run, up to the one that has just ended: a view, not a copy.
 
     position: of the cycle that has just ended.
@@ -56,8 +56,7 @@ class Verdict(enum.StrEnum):
     """The rule can't be evaluated, and never will be: an alarm too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(msgspec.Struct, frozen=True):
     """What a rule says.
 
     message: for people, with the figures; '' where nothing changes.

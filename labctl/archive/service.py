@@ -110,10 +110,16 @@ class _Inbox:
             self._full.set()
             self._room.clear()
 
-    async def take_group(self, clock: Clock, *, idle: bool) -> list[aiomqtt.Message]:
+    async def take_group(self, clock: Clock, idle: asyncio.Event) -> list[aiomqtt.Message]:
+        """The next group.
+
+        Args:
+            idle: whether no other is being committed.
+        """
         await self._some.wait()
-        enough = self._a_quarter if idle else self._full
-        await _first_of(enough.wait(), clock.sleep(self._limits.wait_s))
+        await _first_of(
+            self._full.wait(), clock.sleep(self._limits.wait_s), _both(self._a_quarter, idle)
+        )
         group, self._messages, self._bytes = self._messages, [], 0
         for event in (self._some, self._a_quarter, self._full):
             event.clear()
@@ -172,6 +178,8 @@ class ArchiveService:
         self._own_process = own_process
         self._turn = asyncio.Lock()
         self._committing = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="archive")
         self._said: dict[int, AlarmRow] = {}
         self._alarms_changed = asyncio.Event()
@@ -254,8 +262,9 @@ class ArchiveService:
     ) -> None:
         while True:
             async with self._turn:
-                messages = await inbox.take_group(self._clock, idle=not self._committing)
+                messages = await inbox.take_group(self._clock, self._idle)
                 self._committing += 1
+                self._idle.clear()
             payloads: list[bytes] = []
             nodes: list[str] = []
             for message in messages:
@@ -268,6 +277,8 @@ class ArchiveService:
                 )
             finally:
                 self._committing -= 1
+                if not self._committing:
+                    self._idle.set()
             self.status.groups += 1
             self.status.batches += committed.batches
             self.status.readings += committed.readings
@@ -447,6 +458,11 @@ async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _both(first: asyncio.Event, second: asyncio.Event) -> None:
+    await first.wait()
+    await second.wait()
 
 
 def _acks(acks: Iterable[SourceAck]) -> list[Message]:

@@ -13,51 +13,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import gc
-import itertools
 import logging
 import os
 import pickle
 import queue
 import signal
-import socket
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Final, Protocol, TypeVar, cast
 
 from sqlalchemy import Engine
 
 from labctl.archive.arrivals import look_over
 from labctl.archive.database import archive_url, open_engine
+from labctl.archive.handing_over import GivingEnd, Group, TakingEnd
 from labctl.archive.ingest import Committed, Ingest
-from labctl.archive.reckoning import ReckonedCycles, ReckonsAhead
+from labctl.archive.reckoning import ReckonsAhead
 from labctl.archive.turns import Turn, Turns
 
 log = logging.getLogger(__name__)
 
 _CLOSE_S: Final = 5.0
-_BUFFER_B: Final = 1024 * 1024
 _Answer = tuple[object, list[logging.LogRecord]]
 """What came of a question, an exception perhaps, and what was logged meanwhile."""
 Done = TypeVar("Done")
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Batches (or only their lengths), the node of each, whether all of them are good, and what was
-    reckoned of the cycles that end in them."""
-
-    payloads: list[Any]
-    nodes: list[str]
-    checked: bool
-    reckoned: ReckonedCycles
 
 
 class WriterGoneError(Exception):
@@ -133,7 +118,7 @@ class ProcessWriter:
         self._url = url
         self.at_once = 1 + _side_by_side(url)
         self._process: BaseProcess | None = None
-        self._connection: Connection | None = None
+        self._end: GivingEnd | None = None
         self._changing = threading.RLock()
         self._ahead = ReckonsAhead()
         self._sending = ThreadPoolExecutor(1, thread_name_prefix="to writer")
@@ -162,43 +147,44 @@ class ProcessWriter:
         """See :class:`Writer`."""
         await asyncio.to_thread(self._close)
 
-    def _as_group(self, payloads: list[bytes], nodes: list[str]) -> _Group:
+    def _as_group(self, payloads: list[bytes], nodes: list[str]) -> Group:
         arrived = look_over(payloads)
         if arrived is None:
-            return _Group(payloads, nodes, checked=False, reckoned={})
-        return _Group(payloads, nodes, checked=True, reckoned=self._ahead.look(arrived))
+            return Group(payloads, nodes, checked=False, reckoned={})
+        return Group(payloads, nodes, checked=True, reckoned=self._ahead.look(arrived))
 
-    def _send(self, question: Callable[[], object]) -> Connection | None:
-        """The connection that a question went over; None if the process is gone. It is made ready
-        here, while the process works on the one before."""
+    def _send(self, question: Callable[[], object]) -> GivingEnd | None:
+        """Where a question was given; None if the process is gone. It is made ready here, while the
+        process works on the one before."""
         asked = question()
         with self._changing:
-            connection = self._connection
-            if connection is None or self._process is None or not self._process.is_alive():
-                connection = self._start()
+            end = self._end
+            if end is None or self._process is None or not self._process.is_alive():
+                end = self._start()
         try:
-            _send(connection, asked)
+            end.give(asked)
         except (OSError, ValueError):
             return None
-        return connection
+        return end
 
-    def _hear(self, connection: Connection | None) -> object:
+    def _hear(self, end: GivingEnd | None) -> object:
         try:
-            if connection is None:
+            if end is None:
                 raise EOFError
-            answer, said = _loaded(connection.recv_bytes())
+            answer, said = _loaded(end.connection.recv_bytes())
         except (EOFError, OSError):
             with self._changing:
-                if connection is None or connection is self._connection:
+                if end is None or end is self._end:
                     self._let_go()
             raise WriterGoneError("the process that commits has ended without a word") from None
+        end.answered()
         for record in said:
             logging.getLogger(record.name).handle(record)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def _start(self) -> Connection:
+    def _start(self) -> GivingEnd:
         self._let_go()
         context = get_context("spawn")
         ours, theirs = context.Pipe()
@@ -207,13 +193,13 @@ class ProcessWriter:
         )
         process.start()
         theirs.close()
-        self._process, self._connection = process, ours
-        return ours
+        self._process, self._end = process, GivingEnd(ours, process.pid or 0)
+        return self._end
 
     def _let_go(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._end is not None:
+            self._end.close()
+            self._end = None
         if self._process is not None:
             self._process.join(_CLOSE_S)
             if self._process.is_alive():
@@ -236,40 +222,6 @@ async def _to_the_end(thread: ThreadPoolExecutor, work: Callable[[], Done]) -> D
         if not future.cancelled():
             future.exception()
         raise
-
-
-def _send(connection: Connection, question: object) -> None:
-    """A group's batches follow it as they are, past the copies that pickling would make."""
-    if not isinstance(question, _Group):
-        connection.send_bytes(pickle.dumps(question))
-        return
-    sizes = [len(payload) for payload in question.payloads]
-    connection.send_bytes(pickle.dumps(dataclasses.replace(question, payloads=sizes), protocol=5))
-    with _stream_of(connection) as stream:
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_B)
-        for payload in question.payloads:
-            stream.sendall(payload)
-
-
-def _received(connection: Connection) -> object:
-    question: object = pickle.loads(connection.recv_bytes())  # noqa: S301 - of our own parent
-    if not isinstance(question, _Group):
-        return question
-    whole = memoryview(bytearray(sum(question.payloads)))
-    with _stream_of(connection) as stream:
-        got = 0
-        while got < len(whole):
-            count = stream.recv_into(whole[got:])
-            if not count:
-                raise EOFError
-            got += count
-    ends = list(itertools.accumulate(question.payloads, initial=0))
-    payloads = [whole[first:end] for first, end in itertools.pairwise(ends)]
-    return dataclasses.replace(question, payloads=payloads)
-
-
-def _stream_of(connection: Connection) -> socket.socket:
-    return socket.socket(fileno=os.dup(connection.fileno()))
 
 
 def _loaded(answer: bytes) -> _Answer:
@@ -352,7 +304,7 @@ def _stay_on_one_processor() -> None:
 
 def _done(question: object, engine: Engine, ingest: Ingest, turn: Turn) -> object:
     with turn:
-        if not isinstance(question, _Group):
+        if not isinstance(question, Group):
             turn.come_alone()
             return cast("Callable[[Engine], object]", question)(engine)
         payloads = question.payloads
@@ -369,9 +321,10 @@ def _done(question: object, engine: Engine, ingest: Ingest, turn: Turn) -> objec
 
 def _take_in(connection: Connection, questions: queue.Queue[object | None]) -> None:
     """The next question is read while one is worked on."""
+    end = TakingEnd(connection)
     while True:
         try:
-            questions.put(_received(connection))
+            questions.put(end.take())
         except (EOFError, OSError):
             questions.put(None)
             return

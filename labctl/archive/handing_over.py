@@ -1,0 +1,166 @@
+"""Groups of batches handed to the process that commits, through memory that both see.
+
+The questions go over a pipe; the batches of a group lie in a piece of shared memory, which is used
+again when the group is answered. Where the system has no such memory they go over the pipe too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import mmap
+import os
+import pickle
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle, send_handle
+from typing import Any
+
+from labctl.archive.reckoning import ReckonedCycles
+
+_SMALLEST_B = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Batches, the node of each, whether all of them are good
+    (:func:`labctl.archive.arrivals.look_over`), and what was reckoned of the cycles that end in
+    them."""
+
+    payloads: Sequence[Any]
+    nodes: Sequence[str]
+    checked: bool
+    reckoned: ReckonedCycles
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What goes before a group.
+
+    group: with the lengths of its batches in their place.
+    piece: number of the memory that they lie in, 0 for none; ``size_b`` where it is new.
+    gone: the memory that it takes the place of.
+    """
+
+    group: Group
+    piece: int
+    size_b: int = 0
+    gone: int = 0
+
+
+class _Piece:
+    """Shared memory of the process that gives."""
+
+    def __init__(self, number: int, size_b: int) -> None:
+        self.number = number
+        self.size_b = size_b
+        self.file = os.memfd_create(f"labctl group {number}")
+        os.ftruncate(self.file, size_b)
+        self.memory = mmap.mmap(self.file, size_b)
+
+    def close(self) -> None:
+        self.memory.close()
+        os.close(self.file)
+
+
+class GivingEnd:
+    """The end of the process that asks. One thread gives, one hears the answers."""
+
+    def __init__(self, connection: Connection, pid: int) -> None:
+        self.connection = connection
+        self._pid = pid
+        self._made = 0
+        self._unanswered: deque[_Piece | None] = deque()
+        self._free: deque[_Piece] = deque()
+
+    def give(self, question: object) -> None:
+        """Send a question, which may be a group.
+
+        Raises:
+            OSError: the other process is gone.
+        """
+        if not isinstance(question, Group):
+            self._unanswered.append(None)
+            self.connection.send_bytes(pickle.dumps(question))
+            return
+        sizes = [len(payload) for payload in question.payloads]
+        header = _Header(dataclasses.replace(question, payloads=sizes), 0)
+        if not sizes or not hasattr(os, "memfd_create"):
+            self._unanswered.append(None)
+            self._send(header)
+            for payload in question.payloads:
+                self.connection.send_bytes(payload)
+            return
+        piece, is_new, gone = self._piece_for(sum(sizes))
+        self._unanswered.append(piece)
+        at = 0
+        for payload, size_b in zip(question.payloads, sizes, strict=True):
+            piece.memory[at : at + size_b] = payload
+            at += size_b
+        size_b = piece.size_b if is_new else 0
+        self._send(dataclasses.replace(header, piece=piece.number, size_b=size_b, gone=gone))
+        if is_new:
+            send_handle(self.connection, piece.file, self._pid)
+
+    def answered(self) -> None:
+        """The question that was given first has its answer."""
+        if self._unanswered and (piece := self._unanswered.popleft()) is not None:
+            self._free.append(piece)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.connection.close()
+        for piece in (*self._unanswered, *self._free):
+            if piece is not None:
+                piece.close()
+        self._unanswered.clear()
+        self._free.clear()
+
+    def _send(self, header: _Header) -> None:
+        self.connection.send_bytes(pickle.dumps(header, protocol=5))
+
+    def _piece_for(self, size_b: int) -> tuple[_Piece, bool, int]:
+        """Memory that is large enough, whether it is new, and whose place it takes."""
+        gone = 0
+        if self._free:
+            piece = self._free.popleft()
+            if piece.size_b >= size_b:
+                return piece, False, 0
+            gone = piece.number
+            piece.close()
+        self._made += 1
+        larger_b = -(-size_b * 5 // 4 // _SMALLEST_B) * _SMALLEST_B
+        return _Piece(self._made, larger_b), True, gone
+
+
+class TakingEnd:
+    """The end of the process that answers."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._pieces: dict[int, mmap.mmap] = {}
+
+    def take(self) -> object:
+        """The next question. The batches of a group are to be read before it is answered.
+
+        Raises:
+            OSError, EOFError: the other process is gone.
+        """
+        question: object = pickle.loads(self._connection.recv_bytes())  # noqa: S301 - our parent's
+        if not isinstance(question, _Header):
+            return question
+        sizes = question.group.payloads
+        if not question.piece:
+            payloads: list[Any] = [self._connection.recv_bytes() for _ in sizes]
+            return dataclasses.replace(question.group, payloads=payloads)
+        self._pieces.pop(question.gone, None)
+        if question.size_b:
+            file = recv_handle(self._connection)
+            self._pieces[question.piece] = mmap.mmap(file, question.size_b)
+            os.close(file)
+        whole = memoryview(self._pieces[question.piece])
+        ends = list(itertools.accumulate(sizes, initial=0))
+        payloads = [whole[first:end] for first, end in itertools.pairwise(ends)]
+        return dataclasses.replace(question.group, payloads=payloads)
