@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -238,12 +238,14 @@ def _problem_of(value: msgspec.Struct) -> str:
         first_seq, last_seq = checks.spans_samples(value)
         if first_seq < 1 or last_seq < first_seq - 1 or last_seq > LARGEST_INT8:
             return f"it has the samples {first_seq} to {last_seq}"
-    for name in checks.texts:
-        if not _storable(getattr(value, name)):
-            return f"{name} holds a NUL character"
-    for name, largest in checks.counts:
-        if not 0 <= getattr(value, name) <= largest:
-            return f"{name} is {getattr(value, name)}"
+    if not _storable("".join(checks.texts_of(value))):
+        for name in checks.texts:
+            if not _storable(getattr(value, name)):
+                return f"{name} holds a NUL character"
+    counts = checks.counts_of(value)
+    for name, largest, count in zip(checks.counts, checks.largest, counts, strict=True):
+        if not 0 <= count <= largest:
+            return f"{name} is {count}"
     for name in checks.finite:
         number = getattr(value, name)
         if number is not None and not math.isfinite(number):
@@ -264,7 +266,10 @@ class _Checks(NamedTuple):
 
     spans_samples: Callable[[object], tuple[int, int]] | None
     texts: list[str]
-    counts: list[tuple[str, int]]
+    texts_of: Callable[[object], tuple[str, ...]]
+    counts: list[str]
+    counts_of: Callable[[object], tuple[int, ...]]
+    largest: list[int]
     finite: list[str]
     text_tuples: list[str]
     alike: list[str]
@@ -278,10 +283,14 @@ def _checks_of(kind: type[msgspec.Struct]) -> _Checks:
     ints = [name for name, one in types.items() if one is int and name not in _SPAN]
     if not spans:
         ints += [name for name in _SPAN if name in types]
+    texts = [name for name, one in types.items() if one is str]
     return _Checks(
         attrgetter("first_seq", "last_seq") if spans else None,
-        [name for name, one in types.items() if one is str],
-        [(name, LARGEST_INT4 if name in _SMALL_OF_EVENTS else LARGEST_INT8) for name in ints],
+        texts,
+        _all_of(texts),
+        ints,
+        _all_of(ints),
+        [LARGEST_INT4 if name in _SMALL_OF_EVENTS else LARGEST_INT8 for name in ints],
         [
             name
             for name, one in types.items()
@@ -291,6 +300,13 @@ def _checks_of(kind: type[msgspec.Struct]) -> _Checks:
         [name for name, one in types.items() if one == tuple[float, ...]],
         [name for name, one in types.items() if one in (Cell, Spectrum)],
     )
+
+
+def _all_of(names: list[str]) -> Callable[[object], tuple[Any, ...]]:
+    """Gives the values of these fields, as a tuple however many they are."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda value: tuple(getattr(value, name) for name in names)
 
 
 _SPAN = ("first_seq", "last_seq")

@@ -23,6 +23,8 @@ from labctl.stream.events import Event
 MAGIC = b"LCB1"
 SCHEMA_VERSION = 1
 _HEAD = struct.Struct("<4sI")
+_NAMES = tuple(RECORD_COLUMNS)
+_TYPES = tuple(map(np.dtype, RECORD_COLUMNS.values()))
 
 
 class Column(msgspec.Struct, frozen=True, array_like=True):
@@ -54,16 +56,19 @@ class SamplesBatch(msgspec.Struct, frozen=True, kw_only=True, tag="samples"):
             StreamError: a column is missing, of another type, or of another length.
         """
         count = self.last_seq - self.first_seq + 1
-        by_name = {column.name: column for column in self.columns}
+        columns = self.columns
+        if tuple([column.name for column in columns]) != _NAMES:
+            by_name = {column.name: column for column in columns}
+            for name in _NAMES:
+                if name not in by_name:
+                    raise StreamError(f"batch {self.source}/{self.number} has no column {name!r}")
+            columns = tuple(by_name[name] for name in _NAMES)
         arrays = []
-        for name, numpy_type in RECORD_COLUMNS.items():
-            column = by_name.get(name)
-            if column is None:
-                raise StreamError(f"batch {self.source}/{self.number} has no column {name!r}")
-            if column.type != numpy_type or len(column.data) != 8 * count:
+        for column, numpy_type in zip(columns, _TYPES, strict=True):
+            if column.type != numpy_type.str or len(column.data) != 8 * count:
                 raise StreamError(
-                    f"batch {self.source}/{self.number}: column {name!r} is {column.type} "
-                    f"of {len(column.data)} bytes, not {count} values of {numpy_type}"
+                    f"batch {self.source}/{self.number}: column {column.name!r} is {column.type} "
+                    f"of {len(column.data)} bytes, not {count} values of {numpy_type.str}"
                 )
             arrays.append(np.frombuffer(column.data, dtype=numpy_type))
         records = Records(*arrays)
