@@ -18,8 +18,8 @@ from labctl.alarms.notify import NotifyConfig
 from labctl.archive import open_archive
 from labctl.archive.alarm_commands import acknowledge
 from labctl.archive.database import open_engine
-from labctl.archive.service import ArchiveService, GroupLimits
-from labctl.clock import RealClock
+from labctl.archive.service import ArchiveService, GroupLimits, _Inbox
+from labctl.clock import ManualClock, RealClock, settle
 from labctl.stream import topics
 from labctl.stream.connection import MqttConfig
 from labctl.stream.events import ConditionChanged
@@ -337,3 +337,32 @@ async def test_a_node_whose_will_stands_for_a_minute_is_an_alarm_until_it_is_bac
         await listener.client.publish(at, b"", qos=1, retain=True)
     addressee.close()
     await addressee.wait_closed()
+
+
+def a_message(size_b: int) -> aiomqtt.Message:
+    topic = aiomqtt.Topic(topics.batch_topic("node-a"))
+    return aiomqtt.Message(topic, bytes(size_b), qos=1, retain=False, mid=1, properties=None)
+
+
+async def test_a_part_of_a_group_is_committed_at_once_while_nothing_else_is() -> None:
+    inbox, idle, clock = _Inbox(GroupLimits(bytes=400)), asyncio.Event(), ManualClock()
+    idle.set()
+    await inbox.put(a_message(100))
+    assert len(await inbox.take_group(clock, idle)) == 1
+
+    idle.clear()
+    await inbox.put(a_message(100))
+    taking = asyncio.create_task(inbox.take_group(clock, idle))
+    await settle()
+    assert not taking.done(), "more may come while another is being committed"
+    await inbox.put(a_message(100))
+    idle.set()
+    assert len(await taking) == 2
+
+    idle.clear()
+    await inbox.put(a_message(10))
+    taking = asyncio.create_task(inbox.take_group(clock, idle))
+    await settle()
+    assert not taking.done()
+    await clock.advance(GroupLimits().wait_s)
+    assert len(await taking) == 1
