@@ -28,6 +28,11 @@ url = "sqlite:///archive.db"
 # url = "postgresql+psycopg://labctl@db.lab.example/labctl"
 # pack_after = "90 d"      # readings of older runs go into Parquet files: 'labctl archive tidy'
 
+# Whom to tell of alarms, beside 'labctl alarms' and the log ('labctl alarms test' tries it):
+# [notifications]
+# urls = ["ntfys://ntfy.lab.example/cycling"]      # apprise addresses: mail, chat, telephone
+# urls_file = "notify.urls"                        # those with a password, one a line
+
 [broker]
 kind = "auto"              # what 'labctl up' starts; "none" where a broker runs already
 

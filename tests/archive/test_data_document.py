@@ -27,6 +27,7 @@ from labctl.archive.service import ArchiveService, GroupLimits
 from labctl.cli.main import app
 from labctl.stream import topics
 from labctl.stream.connection import MqttConfig
+from labctl.stream.events import ConditionChanged
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "data.md"
 LABSERVER = "postgresql://reader@labserver/labctl"
@@ -182,6 +183,10 @@ async def test_what_labctl_tells_over_mqtt_is_heard_by_mosquitto_sub(
     journal = lab.Journal(source=f"{node}-1")
     hours = [1.0] * 6 + [0.7] * 6
     lab.write_run(journal, [lab.CycleSpec(discharge_h=h) for h in hours], ended=False)
+    full = ConditionChanged(
+        run="", condition="disk", holds=True, message="almost full", unix_time_s=1.75e9
+    )
+    journal.events("", full)
     service = ArchiveService(
         f"sqlite:///{tmp_path / 'a.db'}", MqttConfig(url=mosquitto.url), name=node,
         limits=GroupLimits(wait_s=0.01, alarms_every_s=0.05),
