@@ -14,9 +14,16 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from labctl.archive.bulk import Rows, Stretch, spread
 from labctl.errors import StreamError
-from labctl.model import RECORD_COLUMNS, Cell, Records, Spectrum
-from labctl.stream.batches import Batch, SamplesBatch, checksum_of, decode_batch
+from labctl.model import RECORD_COLUMNS, Cell, FloatColumn, Records, Spectrum
+from labctl.stream.batches import (
+    SCHEMA_VERSION,
+    Batch,
+    SamplesBatch,
+    checksum_of,
+    decode_batch,
+)
 
 LONGEST_NAME = 200
 LARGEST_INT4 = 2**31 - 1
@@ -49,7 +56,7 @@ class Refused:
 class Arrived:
     """A batch that names itself.
 
-    records: the good ones of a batch of samples.
+    records: the good ones of a batch of samples; ``rows`` in their place if they were spread.
     bad_seq: sequence numbers of the others.
     refused: what of it goes to quarantine; ``whole`` if nothing of it can be kept otherwise.
     mended: a value that means nothing was made one that is not known.
@@ -60,6 +67,7 @@ class Arrived:
     node: str
     crc: int
     records: Records | None = None
+    rows: Rows | None = None
     bad_seq: tuple[int, ...] = ()
     refused: list[Refused] = field(default_factory=list)
     whole: bool = False
@@ -72,7 +80,7 @@ class Arrived:
     def refuse(self, reason: str) -> None:
         """Send the whole of it to quarantine."""
         self.whole = True
-        self.records = None
+        self.records = self.rows = None
         self.refused = [
             Refused(
                 reason=reason,
@@ -90,6 +98,36 @@ class Arrivals:
     batches: list[Arrived] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     repeated: int = 0
+
+
+class SpreadBatch(NamedTuple):
+    """A batch of samples that was looked over and is nowhere decoded again. ``values`` are None
+    while they are on their way apart from it."""
+
+    source: str
+    number: int
+    run: str
+    first_seq: int
+    last_seq: int
+    crc: int
+    stretches: Sequence[Stretch]
+    values: FloatColumn | None
+
+
+def spread_out(arrived: Arrived) -> SpreadBatch | None:
+    """The samples of a batch that was looked over; None if it has none."""
+    batch = arrived.batch
+    if not isinstance(batch, SamplesBatch) or arrived.records is None:
+        return None
+    return SpreadBatch(
+        batch.source,
+        batch.number,
+        batch.run,
+        batch.first_seq,
+        batch.last_seq,
+        arrived.crc,
+        *spread(arrived.records),
+    )
 
 
 def look_over(payloads: Sequence[bytes]) -> list[Arrived] | None:
@@ -111,17 +149,27 @@ def look_over(payloads: Sequence[bytes]) -> list[Arrived] | None:
 
 
 def understand(
-    payloads: Sequence[bytes], nodes: Sequence[str] = (), *, checked: bool = False
+    payloads: Sequence[bytes],
+    nodes: Sequence[str] = (),
+    *,
+    checked: bool = False,
+    samples: Sequence[SpreadBatch | None] = (),
 ) -> Arrivals:
     """Decode and check; never raises because of what is in a payload.
 
     Args:
         nodes: the node that each payload came from, if known.
         checked: :func:`look_over` found all of them good.
+        samples: what is in those that hold samples, if they were spread.
     """
     found: dict[tuple[str, int], Arrived] = {}
     arrivals = Arrivals()
     for place, payload in enumerate(payloads):
+        known = samples[place] if samples else None
+        if known is not None:
+            arrived = _as_arrived(known, payload, nodes[place] if place < len(nodes) else "")
+            found[arrived.key] = arrived
+            continue
         try:
             batch = decode_batch(payload, checked=checked)
             if not checked:
@@ -142,6 +190,21 @@ def understand(
             arrived.records = batch.records(checked=True)
     arrivals.batches = [found[key] for key in sorted(found)]
     return arrivals
+
+
+def _as_arrived(samples: SpreadBatch, payload: bytes, node: str) -> Arrived:
+    source, number, run, first_seq, last_seq, crc, stretches, values = samples
+    assert values is not None  # noqa: S101
+    batch = SamplesBatch(
+        version=SCHEMA_VERSION,
+        source=source,
+        number=number,
+        run=run,
+        first_seq=first_seq,
+        last_seq=last_seq,
+        columns=(),
+    )
+    return Arrived(batch, payload, node, crc, rows=Rows(stretches, values))
 
 
 def _check_names(batch: Batch) -> None:

@@ -22,11 +22,41 @@ from labctl.archive.schema import samples
 from labctl.model import FloatColumn, Records
 
 
+class Stretch(NamedTuple):
+    """Rows ``first`` to ``end`` (exclusive) that share cycle, step and visit, and whose sequence
+    numbers, from ``seq`` on, have no gap."""
+
+    first: int
+    end: int
+    cycle: int
+    step: int
+    visit: int
+    seq: int
+
+
+class Rows(NamedTuple):
+    """Records as SQLite takes them: the other columns, row after row, and what rows share."""
+
+    stretches: Sequence[Stretch]
+    values: FloatColumn
+
+    @property
+    def size(self) -> int:
+        """How many rows."""
+        return len(self.values) // len(FLOAT_COLUMNS)
+
+
 class Block(NamedTuple):
     """Records of a run in order of ``seq``, which need not be without gaps."""
 
     run_number: int
-    records: Records
+    records: Records | Rows
+
+    @property
+    def size(self) -> int:
+        """How many rows."""
+        records = self.records
+        return len(records) if isinstance(records, Records) else records.size
 
 
 INT_COLUMNS = ("run_number", "cycle", "step", "visit", "seq")
@@ -49,7 +79,7 @@ def insert_samples(connection: Connection, blocks: Sequence[Block]) -> None:
     Raises:
         sqlalchemy.exc.DBAPIError: as SQLAlchemy itself would raise it.
     """
-    filled = [block for block in blocks if len(block.records)]
+    filled = [block for block in blocks if block.size]
     if not filled:
         return
     if connection.dialect.name == "postgresql":
@@ -76,27 +106,34 @@ def _insert(connection: Connection, blocks: Sequence[Block]) -> None:
     cursor: Any = connection.connection.cursor()
     with as_sqlalchemy_raises(connection, samples.name):
         for run_number, records in blocks:
-            for rows, values in _statements(run_number, records):
-                cursor.execute(_insert_statement(rows), values)
+            rows = spread(records) if isinstance(records, Records) else records
+            for count, values in _statements(run_number, rows):
+                cursor.execute(_insert_statement(count), values)
         cursor.close()
 
 
-def _statements(run_number: int, records: Records) -> Iterator[tuple[int, list[Any]]]:
+def _statements(run_number: int, rows: Rows) -> Iterator[tuple[int, list[Any]]]:
     """How many rows, and the values. Made block by block: what was just made is still near."""
     own = len(FLOAT_COLUMNS)
-    values = _floats(records).ravel().tolist()
-    cycle, step, visit, seq = records.cycle, records.step, records.visit, records.seq
-    for first, end in _alike(records):
+    values = rows.values.tolist()
+    for first, end, cycle, step, visit, seq in rows.stretches:
         for row in range(first, end, MOST_ROWS):
-            rows = min(MOST_ROWS, end - row)
-            given = values[row * own : (row + rows) * own]
-            at = cycle.item(row), step.item(row), visit.item(row), seq.item(row)
-            given += (run_number, *at)
-            yield rows, given
+            count = min(MOST_ROWS, end - row)
+            given = values[row * own : (row + count) * own]
+            given += (run_number, cycle, step, visit, seq + row - first)
+            yield count, given
+
+
+def spread(records: Records) -> Rows:
+    """At least one record, as SQLite takes it."""
+    stretches = []
+    for first, end in _alike(records):
+        shared = (records.cycle, records.step, records.visit, records.seq)
+        stretches.append(Stretch(first, end, *(column.item(first) for column in shared)))
+    return Rows(stretches, _floats(records).ravel())
 
 
 def _alike(records: Records) -> Iterator[tuple[int, int]]:
-    """Rows first to end (exclusive) that share cycle, step and visit, and whose seq has no gap."""
     visit, step, cycle, seq = records.visit, records.step, records.cycle, records.seq
     changed = visit[1:] != visit[:-1]
     changed |= step[1:] != step[:-1]
@@ -154,6 +191,8 @@ def _copy(connection: Connection, blocks: Sequence[Block]) -> None:
         with driver.cursor() as cursor, cursor.copy(_COPY_STATEMENT) as copy:
             copy.write(_HEADER)
             # The server takes in one block while the next is packed.
-            for block in blocks:
-                copy.write(pack_copy_rows(block.run_number, block.records))
+            for run_number, records in blocks:
+                if not isinstance(records, Records):
+                    raise TypeError("records that were spread for SQLite")
+                copy.write(pack_copy_rows(run_number, records))
             copy.write(_TRAILER)

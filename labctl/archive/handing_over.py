@@ -18,6 +18,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
 from typing import Any
 
+import numpy as np
+
+from labctl.archive.arrivals import SpreadBatch
 from labctl.archive.reckoning import ReckonedCycles
 
 _SMALLEST_B = 1024 * 1024
@@ -26,26 +29,28 @@ _SMALLEST_B = 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class Group:
     """Batches, the node of each, whether all of them are good
-    (:func:`labctl.archive.arrivals.look_over`), and what was reckoned of the cycles that end in
-    them."""
+    (:func:`labctl.archive.arrivals.look_over`), what was reckoned of the cycles that end in them,
+    and their samples, if they were spread."""
 
     payloads: Sequence[Any]
     nodes: Sequence[str]
     checked: bool
     reckoned: ReckonedCycles
+    samples: Sequence[SpreadBatch | None] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Header:
     """What goes before a group.
 
-    group: with the lengths of its batches in their place.
+    group: without its batches and the values of its samples, whose lengths are ``sizes``.
     piece: number of the memory that they lie in, 0 for none; ``size_b`` where it is new.
     gone: the memory that it takes the place of.
     """
 
     group: Group
-    piece: int
+    sizes: Sequence[int]
+    piece: int = 0
     size_b: int = 0
     gone: int = 0
 
@@ -85,20 +90,21 @@ class GivingEnd:
             self._unanswered.append(None)
             self.connection.send_bytes(pickle.dumps(question))
             return
-        sizes = [len(payload) for payload in question.payloads]
-        header = _Header(dataclasses.replace(question, payloads=sizes), 0)
-        if not sizes or not hasattr(os, "memfd_create"):
+        group, parts = _taken_apart(question)
+        sizes = [part.nbytes for part in parts]
+        header = _Header(group, sizes)
+        if not any(sizes) or not hasattr(os, "memfd_create"):
             self._unanswered.append(None)
             self._send(header)
-            for payload in question.payloads:
-                self.connection.send_bytes(payload)
+            for part in parts:
+                self.connection.send_bytes(part)
             return
         piece, is_new, gone = self._piece_for(sum(sizes))
         self._unanswered.append(piece)
         at = 0
-        for payload, size_b in zip(question.payloads, sizes, strict=True):
-            piece.memory[at : at + size_b] = payload
-            at += size_b
+        for part in parts:
+            piece.memory[at : at + part.nbytes] = part
+            at += part.nbytes
         size_b = piece.size_b if is_new else 0
         self._send(dataclasses.replace(header, piece=piece.number, size_b=size_b, gone=gone))
         if is_new:
@@ -151,10 +157,9 @@ class TakingEnd:
         question: object = pickle.loads(self._connection.recv_bytes())  # noqa: S301 - our parent's
         if not isinstance(question, _Header):
             return question
-        sizes = question.group.payloads
+        sizes = question.sizes
         if not question.piece:
-            payloads: list[Any] = [self._connection.recv_bytes() for _ in sizes]
-            return dataclasses.replace(question.group, payloads=payloads)
+            return _put_together(question.group, [self._connection.recv_bytes() for _ in sizes])
         self._pieces.pop(question.gone, None)
         if question.size_b:
             file = recv_handle(self._connection)
@@ -162,5 +167,26 @@ class TakingEnd:
             os.close(file)
         whole = memoryview(self._pieces[question.piece])
         ends = list(itertools.accumulate(sizes, initial=0))
-        payloads = [whole[first:end] for first, end in itertools.pairwise(ends)]
-        return dataclasses.replace(question.group, payloads=payloads)
+        parts = [whole[first:end] for first, end in itertools.pairwise(ends)]
+        return _put_together(question.group, parts)
+
+
+def _taken_apart(group: Group) -> tuple[Group, list[memoryview]]:
+    """The group without what is long, and that: the values of its samples, then its batches."""
+    values = [
+        one.values.data.cast("B")
+        for one in group.samples
+        if one is not None and one.values is not None
+    ]
+    samples = [None if one is None else one._replace(values=None) for one in group.samples]
+    batches = [memoryview(payload) for payload in group.payloads]
+    return dataclasses.replace(group, payloads=(), samples=samples), [*values, *batches]
+
+
+def _put_together(group: Group, parts: Sequence[Any]) -> Group:
+    left = iter(parts)
+    samples = [
+        None if one is None else one._replace(values=np.frombuffer(next(left), dtype=np.float64))
+        for one in group.samples
+    ]
+    return dataclasses.replace(group, samples=samples, payloads=list(left))

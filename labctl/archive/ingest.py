@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Engine, bindparam, func, select, update
 from sqlalchemy.exc import DataError, IntegrityError
 
 from labctl.archive import schema
-from labctl.archive.arrivals import Arrivals, Arrived, Refused, understand
+from labctl.archive.arrivals import Arrivals, Arrived, Refused, SpreadBatch, understand
 from labctl.archive.bulk import Block, insert_samples
 from labctl.archive.folding import CycleDone, fold
 from labctl.archive.happenings import apply_events, keep, run_of
@@ -33,6 +33,7 @@ from labctl.archive.reckoning import ReckonedCycles
 from labctl.archive.spans import Spans
 from labctl.archive.standing import watch_states
 from labctl.archive.turns import OutOfTurnError, Turn, Turns
+from labctl.model import Records
 from labctl.stream.batches import EventsBatch, SamplesBatch
 from labctl.stream.topics import MOST_ACK_RANGES, Ack
 
@@ -105,6 +106,7 @@ class Ingest:
         nodes: Sequence[str] = (),
         *,
         checked: bool = False,
+        samples: Sequence[SpreadBatch | None] = (),
         reckoned: ReckonedCycles | None = None,
         turn: Turn | None = None,
     ) -> Committed:
@@ -118,6 +120,8 @@ class Ingest:
             payloads: batches as they came; duplicates and any order do no harm.
             nodes: the node that each came from, if known.
             checked: see :func:`labctl.archive.arrivals.look_over`.
+            samples: what is in those that hold samples, if they were spread, which SQLite alone
+                takes.
             reckoned: cycles that end in these batches, reckoned from samples of their sources that
                 were ``checked``.
             turn: among other groups that are committed at the same time.
@@ -126,7 +130,8 @@ class Ingest:
             sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError: the database is away,
                 locked or full. Nothing was committed; call again with the same payloads.
         """
-        return self.take_in(understand(payloads, nodes, checked=checked), reckoned, turn)
+        arrivals = understand(payloads, nodes, checked=checked, samples=samples)
+        return self.take_in(arrivals, reckoned, turn)
 
     def take_in(
         self,
@@ -207,9 +212,9 @@ class Ingest:
         _check_belonging(connection, new, runs)
         kept = [arrived for arrived in new if not arrived.whole]
         blocks = [
-            Block(runs[arrived.batch.run].run_number, arrived.records)
+            Block(runs[arrived.batch.run].run_number, records)
             for arrived in kept
-            if arrived.records is not None
+            if (records := arrived.records or arrived.rows) is not None
         ]
         insert_samples(connection, blocks)
         turn.come()
@@ -231,13 +236,14 @@ class Ingest:
         if ends_first:
             insert_many(connection, schema.cycles, ended)
             ended = []
-        for block in blocks:
-            self._memory.tails.add(block.run_number, block.records)
+        for run_number, records in blocks:
+            if isinstance(records, Records):
+                self._memory.tails.add(run_number, records)
         states_changed = watch_states(connection, news)
         committed_through = {name: span[1] for name, span in news.items()}
         folded = fold(connection, self._memory, committed_through, ended, reckoned)
         committed.batches = len(new)
-        committed.readings = sum(len(block.records) for block in blocks)
+        committed.readings = sum(block.size for block in blocks)
         committed.cycles = folded.cycles
         committed.alarms_changed = folded.alarms_changed or states_changed
         return committed

@@ -30,7 +30,7 @@ from typing import Final, Protocol, TypeVar, cast
 
 from sqlalchemy import Engine
 
-from labctl.archive.arrivals import look_over
+from labctl.archive.arrivals import look_over, spread_out
 from labctl.archive.database import archive_url, open_engine
 from labctl.archive.handing_over import GivingEnd, Group, TakingEnd
 from labctl.archive.ingest import Committed, Ingest
@@ -117,6 +117,7 @@ class ProcessWriter:
     def __init__(self, url: str) -> None:
         self._url = url
         self.at_once = 1 + _side_by_side(url)
+        self._spreads = _is_sqlite(url)
         self._process: BaseProcess | None = None
         self._end: GivingEnd | None = None
         self._changing = threading.RLock()
@@ -151,7 +152,13 @@ class ProcessWriter:
         arrived = look_over(payloads)
         if arrived is None:
             return Group(payloads, nodes, checked=False, reckoned={})
-        return Group(payloads, nodes, checked=True, reckoned=self._ahead.look(arrived))
+        return Group(
+            payloads,
+            nodes,
+            checked=True,
+            reckoned=self._ahead.look(arrived),
+            samples=[spread_out(one) for one in arrived] if self._spreads else (),
+        )
 
     def _send(self, question: Callable[[], object]) -> GivingEnd | None:
         """Where a question was given; None if the process is gone. It is made ready here, while the
@@ -254,7 +261,7 @@ def _serve(url: str, connection: Connection) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent ends it, after the last commit
     side_by_side = _side_by_side(url)
-    if side_by_side == 1:
+    if _is_sqlite(url):
         _stay_on_one_processor()
     said = _Said()
     logging.basicConfig(level=logging.INFO, handlers=[said], force=True)
@@ -281,7 +288,11 @@ def _serve(url: str, connection: Connection) -> None:
 
 def _side_by_side(url: str) -> int:
     """How many groups are committed at the same time."""
-    return 2 if archive_url(url).get_backend_name() == "postgresql" else 1
+    return 1 if _is_sqlite(url) else 2
+
+
+def _is_sqlite(url: str) -> bool:
+    return archive_url(url).get_backend_name() == "sqlite"
 
 
 def _answer(
@@ -314,6 +325,7 @@ def _done(question: object, engine: Engine, ingest: Ingest, turn: Turn) -> objec
             payloads,
             question.nodes,
             checked=question.checked,
+            samples=question.samples,
             reckoned=question.reckoned,
             turn=turn,
         )
