@@ -61,14 +61,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupLimits:
-    """When a group is committed: so long after its first batch, or when it has so many bytes; a
-    quarter of them while nothing else is to be done.
+    """When a group is committed: so long after its first batch, or when it has so many bytes. While
+    no other is, a quarter of them will do, or a fifth of the time without another batch.
 
     messages: taken from the broker and not committed; the broker sends no more (with MQTT 5).
     """
 
     wait_s: float = 0.1
-    bytes: int = 4 * 1024 * 1024
+    bytes: int = 6 * 1024 * 1024
     messages: int = 500
     alarms_every_s: float = 2.0
 
@@ -118,13 +118,24 @@ class _Inbox:
         """
         await self._some.wait()
         await _first_of(
-            self._full.wait(), clock.sleep(self._limits.wait_s), _both(self._a_quarter, idle)
+            self._full.wait(),
+            clock.sleep(self._limits.wait_s),
+            _both(self._a_quarter, idle),
+            self._calm(clock, idle),
         )
         group, self._messages, self._bytes = self._messages, [], 0
         for event in (self._some, self._a_quarter, self._full):
             event.clear()
         self._room.set()
         return group
+
+    async def _calm(self, clock: Clock, idle: asyncio.Event) -> None:
+        while True:
+            await idle.wait()
+            before = len(self._messages)
+            await clock.sleep(self._limits.wait_s / 5)
+            if idle.is_set() and len(self._messages) == before:
+                return
 
 
 class ArchiveService:

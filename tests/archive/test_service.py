@@ -366,3 +366,16 @@ async def test_a_part_of_a_group_is_committed_at_once_while_nothing_else_is() ->
     assert not taking.done()
     await clock.advance(GroupLimits().wait_s)
     assert len(await taking) == 1
+
+
+async def test_a_small_group_waits_for_more_until_none_comes() -> None:
+    inbox, idle, clock = _Inbox(GroupLimits(wait_s=0.1)), asyncio.Event(), ManualClock()
+    idle.set()
+    await inbox.put(a_message(10))
+    taking = asyncio.create_task(inbox.take_group(clock, idle))
+    await clock.advance(0.015)
+    await inbox.put(a_message(10))
+    await clock.advance(0.015)
+    assert not taking.done(), "another came meanwhile"
+    await clock.advance(0.015)
+    assert len(await taking) == 2
