@@ -29,7 +29,7 @@ class WindowLimits:
     """
 
     batches: int = 2000
-    bytes: int = 16 * 1024 * 1024
+    bytes: int = 24 * 1024 * 1024
     probe_batches: int = 100
     probe_bytes: int = 4 * 1024 * 1024
     silence_s: float = 10.0
