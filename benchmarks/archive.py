@@ -179,9 +179,9 @@ def bare_sqlite_s(
     names = ", ".join(f'"{name}"' for name in COLUMNS)
     one = f"({', '.join('?' * len(COLUMNS))})"
     statement = f"INSERT INTO samples ({names}) VALUES {', '.join([one] * rows_a_statement)}"
+    _add_run(engine)
     connection: Any = engine.raw_connection()
     cursor = connection.cursor()
-    cursor.execute("PRAGMA foreign_keys=OFF")
     spent_s = 0.0
     for place, rows in enumerate(_groups(count)):
         columns = [itertools.repeat(1), *(getattr(rows, name).tolist() for name in COLUMNS[1:])]
@@ -204,11 +204,9 @@ def bare_postgresql_s(
 ) -> float:
     """Seconds for psycopg's COPY of packed bytes."""
     names = ", ".join(f'"{name}"' for name in COLUMNS)
+    _add_run(engine)
     connection: Any = engine.raw_connection()
     spent_s = 0.0
-    if others:
-        connection.execute("SET session_replication_role = replica")
-        connection.commit()
     for place, rows in enumerate(_groups(count)):
         packed = _HEADER + pack_copy_rows(1, rows) + _TRAILER
         start_s = time.perf_counter()
@@ -222,6 +220,14 @@ def bare_postgresql_s(
         spent_s += time.perf_counter() - start_s
     connection.close()
     return spent_s
+
+
+def _add_run(engine: Engine) -> None:
+    """What the rows refer to."""
+    with engine.begin() as connection:
+        row = {"number": 1, "run": RUN, "source": SOURCE}
+        statement = "INSERT INTO runs (run_number, run_id, source) VALUES (:number, :run, :source)"
+        connection.execute(text(statement), row)
 
 
 def _groups(count: int) -> Iterator[Records]:

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from labctl.archive.bulk import Rows, Stretch, spread
+from labctl.archive.pages import MOST_ROWS, Rows, can_copy, lay_out
 from labctl.errors import StreamError
-from labctl.model import RECORD_COLUMNS, Cell, FloatColumn, Records, Spectrum
+from labctl.model import RECORD_COLUMNS, Cell, Records, Spectrum
 from labctl.stream.batches import (
     SCHEMA_VERSION,
     Batch,
@@ -56,7 +56,7 @@ class Refused:
 class Arrived:
     """A batch that names itself.
 
-    records: the good ones of a batch of samples; ``rows`` in their place if they were spread.
+    records: the good ones of a batch of samples; ``rows`` in their place if they were laid out.
     bad_seq: sequence numbers of the others.
     refused: what of it goes to quarantine; ``whole`` if nothing of it can be kept otherwise.
     mended: a value that means nothing was made one that is not known.
@@ -100,9 +100,9 @@ class Arrivals:
     repeated: int = 0
 
 
-class SpreadBatch(NamedTuple):
-    """A batch of samples that was looked over and is nowhere decoded again. ``values`` are None
-    while they are on their way apart from it."""
+class LaidOutBatch(NamedTuple):
+    """A batch of samples that was looked over and is nowhere decoded again: its samples are in a
+    table, from this row on."""
 
     source: str
     number: int
@@ -110,24 +110,33 @@ class SpreadBatch(NamedTuple):
     first_seq: int
     last_seq: int
     crc: int
-    stretches: Sequence[Stretch]
-    values: FloatColumn | None
+    first_rowid: int
 
 
-def spread_out(arrived: Arrived) -> SpreadBatch | None:
-    """The samples of a batch that was looked over; None if it has none."""
-    batch = arrived.batch
-    if not isinstance(batch, SamplesBatch) or arrived.records is None:
+class Samples(NamedTuple):
+    """What is in the batches of a group that hold samples, one for each batch of the group, and the
+    database that they were laid out in."""
+
+    batches: Sequence[LaidOutBatch | None]
+    database: Any
+
+
+def laid_out(arrived: Sequence[Arrived]) -> Samples | None:
+    """The samples of batches that were looked over; None if there are none, or too many."""
+    blocks = [one.records for one in arrived if one.records is not None]
+    if not can_copy() or not 0 < sum(map(len, blocks)) <= MOST_ROWS:
         return None
-    return SpreadBatch(
-        batch.source,
-        batch.number,
-        batch.run,
-        batch.first_seq,
-        batch.last_seq,
-        arrived.crc,
-        *spread(arrived.records),
-    )
+    rows = lay_out(blocks)
+    left = iter(rows)
+    batches: list[LaidOutBatch | None] = []
+    for one in arrived:
+        batch = one.batch
+        if isinstance(batch, SamplesBatch) and one.records is not None:
+            where = (batch.source, batch.number, batch.run, batch.first_seq, batch.last_seq)
+            batches.append(LaidOutBatch(*where, one.crc, next(left).first_rowid))
+        else:
+            batches.append(None)
+    return Samples(batches, rows[0].database)
 
 
 def look_over(payloads: Sequence[bytes]) -> list[Arrived] | None:
@@ -153,21 +162,22 @@ def understand(
     nodes: Sequence[str] = (),
     *,
     checked: bool = False,
-    samples: Sequence[SpreadBatch | None] = (),
+    samples: Samples | None = None,
 ) -> Arrivals:
     """Decode and check; never raises because of what is in a payload.
 
     Args:
         nodes: the node that each payload came from, if known.
         checked: :func:`look_over` found all of them good.
-        samples: what is in those that hold samples, if they were spread.
+        samples: of those that hold samples, if they were laid out.
     """
     found: dict[tuple[str, int], Arrived] = {}
     arrivals = Arrivals()
     for place, payload in enumerate(payloads):
-        known = samples[place] if samples else None
-        if known is not None:
-            arrived = _as_arrived(known, payload, nodes[place] if place < len(nodes) else "")
+        known = samples.batches[place] if samples else None
+        if samples is not None and known is not None:
+            node = nodes[place] if place < len(nodes) else ""
+            arrived = _as_arrived(known, samples.database, payload, node)
             found[arrived.key] = arrived
             continue
         try:
@@ -192,9 +202,8 @@ def understand(
     return arrivals
 
 
-def _as_arrived(samples: SpreadBatch, payload: bytes, node: str) -> Arrived:
-    source, number, run, first_seq, last_seq, crc, stretches, values = samples
-    assert values is not None  # noqa: S101
+def _as_arrived(known: LaidOutBatch, database: object, payload: bytes, node: str) -> Arrived:
+    source, number, run, first_seq, last_seq, crc, first_rowid = known
     batch = SamplesBatch(
         version=SCHEMA_VERSION,
         source=source,
@@ -204,7 +213,8 @@ def _as_arrived(samples: SpreadBatch, payload: bytes, node: str) -> Arrived:
         last_seq=last_seq,
         columns=(),
     )
-    return Arrived(batch, payload, node, crc, rows=Rows(stretches, values))
+    rows = Rows(database, first_rowid, last_seq - first_seq + 1)
+    return Arrived(batch, payload, node, crc, rows=rows)
 
 
 def _check_names(batch: Batch) -> None:

@@ -1,8 +1,9 @@
 """Samples into the table ``samples``, as fast as each database takes them.
 
-SQLite: statements of up to 128 rows, in which the numbers that a visit's samples share are bound
-once. PostgreSQL: binary COPY, packed by numpy. Both on SQLAlchemy's connection and within its
-transaction. A temperature that is NaN becomes NULL.
+SQLite: laid out as a database in memory, from which it copies them (:mod:`labctl.archive.pages`);
+where Python's SQLite takes none, in statements of up to 128 rows. PostgreSQL: binary COPY, packed
+by numpy. All on SQLAlchemy's connection and within its transaction. A temperature that is NaN
+becomes NULL.
 
 PostgreSQL 15 manual, COPY, "Binary Format".
 """
@@ -10,6 +11,7 @@ PostgreSQL 15 manual, COPY, "Binary Format".
 from __future__ import annotations
 
 import itertools
+import sqlite3
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -17,37 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from sqlalchemy import Connection
 
+from labctl.archive.pages import FLOATS, INTEGERS, MOST_ROWS, TABLE, Rows, can_copy, lay_out
 from labctl.archive.raising import as_sqlalchemy_raises
 from labctl.archive.schema import samples
-from labctl.model import FloatColumn, Records
-
-
-class Stretch(NamedTuple):
-    """Rows ``first`` to ``end`` (exclusive) that share cycle, step and visit, and whose sequence
-    numbers, from ``seq`` on, have no gap."""
-
-    first: int
-    end: int
-    cycle: int
-    step: int
-    visit: int
-    seq: int
-
-
-class Rows(NamedTuple):
-    """Records as SQLite takes them: the other columns, row after row, and what rows share."""
-
-    stretches: Sequence[Stretch]
-    values: FloatColumn
-
-    @property
-    def size(self) -> int:
-        """How many rows."""
-        return len(self.values) // len(FLOAT_COLUMNS)
+from labctl.model import Records
 
 
 class Block(NamedTuple):
-    """Records of a run in order of ``seq``, which need not be without gaps."""
+    """Records of a run, or rows that they were laid out as."""
 
     run_number: int
     records: Records | Rows
@@ -59,18 +38,10 @@ class Block(NamedTuple):
         return len(records) if isinstance(records, Records) else records.size
 
 
-INT_COLUMNS = ("run_number", "cycle", "step", "visit", "seq")
-FLOAT_COLUMNS = (
-    "test_time_s",
-    "unix_time_s",
-    "voltage_V",
-    "current_A",
-    "charge_Ah",
-    "energy_Wh",
-    "temperature_degC",
-)
-COLUMNS = (*INT_COLUMNS, *FLOAT_COLUMNS)
-MOST_ROWS = 128
+INT_COLUMNS = ("run_number", *INTEGERS, "seq")
+COLUMNS = (*INT_COLUMNS, *FLOATS)
+_DATABASE = "labctl_rows"
+ROWS_A_STATEMENT = 128
 
 
 def insert_samples(connection: Connection, blocks: Sequence[Block]) -> None:
@@ -88,67 +59,81 @@ def insert_samples(connection: Connection, blocks: Sequence[Block]) -> None:
         _insert(connection, filled)
 
 
+def _insert(connection: Connection, blocks: Sequence[Block]) -> None:
+    driver: Any = connection.connection.driver_connection
+    shown: object = None
+    with as_sqlalchemy_raises(connection, samples.name):
+        for run_number, records in _joined(_laid_out(blocks)):
+            if isinstance(records, Records):
+                for count, values in _statements(run_number, records):
+                    driver.execute(_insert_statement(count), values)
+                continue
+            if records.database is not shown:
+                shown = records.database
+                _show(driver, records)
+            last_rowid = records.first_rowid + records.size - 1
+            driver.execute(_COPY_ROWS, (run_number, records.first_rowid, last_rowid))
+
+
+def _laid_out(blocks: Sequence[Block]) -> Iterator[Block]:
+    """All blocks as rows in databases, where Python's SQLite can read them."""
+    bare = [block.records for block in blocks if isinstance(block.records, Records)]
+    possible = can_copy() and 0 < sum(map(len, bare)) <= MOST_ROWS
+    made: Iterator[Records | Rows] = iter(lay_out(bare) if possible else bare)
+    for block in blocks:
+        if isinstance(block.records, Records):
+            yield block._replace(records=next(made))
+        else:
+            yield block
+
+
+def _joined(blocks: Iterator[Block]) -> Iterator[Block]:
+    """What lies one after the other and is of one run goes together."""
+    before: Block | None = None
+    for block in blocks:
+        if before is not None:
+            rows, more = before.records, block.records
+            if (
+                isinstance(rows, Rows)
+                and isinstance(more, Rows)
+                and before.run_number == block.run_number
+                and rows.database is more.database
+                and rows.first_rowid + rows.size == more.first_rowid
+            ):
+                before = before._replace(records=rows._replace(size=rows.size + more.size))
+                continue
+            yield before
+        before = block
+    if before is not None:
+        yield before
+
+
+def _show(driver: sqlite3.Connection, rows: Rows) -> None:
+    if _DATABASE not in {row[1] for row in driver.execute("PRAGMA database_list")}:
+        driver.execute(f"ATTACH ':memory:' AS {_DATABASE}")
+    driver.deserialize(rows.database, name=_DATABASE)
+
+
+_NAMES = ",".join(f'"{name}"' for name in COLUMNS)
+_COPY_ROWS = (
+    f"INSERT INTO {samples.name} ({_NAMES}) "  # noqa: S608
+    f"SELECT ?,{','.join(COLUMNS[1:])} FROM {_DATABASE}.{TABLE} WHERE rowid BETWEEN ? AND ?"
+)
+
+
 @cache
 def _insert_statement(rows: int) -> str:
-    own = len(FLOAT_COLUMNS)
-    run, cycle, step, visit, seq = range(own * rows + 1, own * rows + 1 + len(INT_COLUMNS))
-    values = ",".join(
-        f"(?{run},?{cycle},?{step},?{visit},?{seq}+{row},"
-        + ",".join(f"?{1 + own * row + place}" for place in range(own))
-        + ")"
-        for row in range(rows)
-    )
-    names = ",".join(f'"{name}"' for name in COLUMNS)
-    return f"INSERT INTO {samples.name} ({names}) VALUES {values}"  # noqa: S608
+    places = f"({','.join('?' * len(COLUMNS))})"
+    return f"INSERT INTO {samples.name} ({_NAMES}) VALUES {','.join([places] * rows)}"  # noqa: S608
 
 
-def _insert(connection: Connection, blocks: Sequence[Block]) -> None:
-    cursor: Any = connection.connection.cursor()
-    with as_sqlalchemy_raises(connection, samples.name):
-        for run_number, records in blocks:
-            rows = spread(records) if isinstance(records, Records) else records
-            for count, values in _statements(run_number, rows):
-                cursor.execute(_insert_statement(count), values)
-        cursor.close()
-
-
-def _statements(run_number: int, rows: Rows) -> Iterator[tuple[int, list[Any]]]:
-    """How many rows, and the values. Made block by block: what was just made is still near."""
-    own = len(FLOAT_COLUMNS)
-    values = rows.values.tolist()
-    for first, end, cycle, step, visit, seq in rows.stretches:
-        for row in range(first, end, MOST_ROWS):
-            count = min(MOST_ROWS, end - row)
-            given = values[row * own : (row + count) * own]
-            given += (run_number, cycle, step, visit, seq + row - first)
-            yield count, given
-
-
-def spread(records: Records) -> Rows:
-    """At least one record, as SQLite takes it."""
-    stretches = []
-    for first, end in _alike(records):
-        shared = (records.cycle, records.step, records.visit, records.seq)
-        stretches.append(Stretch(first, end, *(column.item(first) for column in shared)))
-    return Rows(stretches, _floats(records).ravel())
-
-
-def _alike(records: Records) -> Iterator[tuple[int, int]]:
-    visit, step, cycle, seq = records.visit, records.step, records.cycle, records.seq
-    changed = visit[1:] != visit[:-1]
-    changed |= step[1:] != step[:-1]
-    changed |= cycle[1:] != cycle[:-1]
-    if seq.item(-1) - seq.item(0) != len(records) - 1:
-        changed |= seq[1:] != seq[:-1] + 1
-    edges = [0, *(changed.nonzero()[0] + 1).tolist(), len(records)]
-    return itertools.pairwise(edges)
-
-
-def _floats(records: Records) -> FloatColumn:
-    table = np.empty((len(records), len(FLOAT_COLUMNS)))
-    for place, name in enumerate(FLOAT_COLUMNS):
-        table[:, place] = getattr(records, name)
-    return table
+def _statements(run_number: int, records: Records) -> Iterator[tuple[int, list[Any]]]:
+    """How many rows, and the values of one after the other."""
+    for first in range(0, len(records), ROWS_A_STATEMENT):
+        some = records[first : first + ROWS_A_STATEMENT]
+        columns = [getattr(some, name).tolist() for name in COLUMNS[1:]]
+        rows = zip(itertools.repeat(run_number), *columns, strict=False)
+        yield len(some), list(itertools.chain.from_iterable(rows))
 
 
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
@@ -158,7 +143,7 @@ _COPY_STATEMENT = (
     "FROM STDIN (FORMAT BINARY)"
 )
 WIDTHS = {name: ">i8" if name == "seq" else ">i4" for name in INT_COLUMNS} | dict.fromkeys(
-    FLOAT_COLUMNS, ">f8"
+    FLOATS, ">f8"
 )
 _ROW = np.dtype(
     [("fields", ">i2")]

@@ -18,9 +18,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
 from typing import Any
 
-import numpy as np
-
-from labctl.archive.arrivals import SpreadBatch
+from labctl.archive.arrivals import Samples
 from labctl.archive.reckoning import ReckonedCycles
 
 _SMALLEST_B = 1024 * 1024
@@ -30,20 +28,20 @@ _SMALLEST_B = 1024 * 1024
 class Group:
     """Batches, the node of each, whether all of them are good
     (:func:`labctl.archive.arrivals.look_over`), what was reckoned of the cycles that end in them,
-    and their samples, if they were spread."""
+    and their samples, if they were laid out."""
 
     payloads: Sequence[Any]
     nodes: Sequence[str]
     checked: bool
     reckoned: ReckonedCycles
-    samples: Sequence[SpreadBatch | None] = ()
+    samples: Samples | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Header:
     """What goes before a group.
 
-    group: without its batches and the values of its samples, whose lengths are ``sizes``.
+    group: without its batches and the database of its samples, whose lengths are ``sizes``.
     piece: number of the memory that they lie in, 0 for none; ``size_b`` where it is new.
     gone: the memory that it takes the place of.
     """
@@ -172,21 +170,17 @@ class TakingEnd:
 
 
 def _taken_apart(group: Group) -> tuple[Group, list[memoryview]]:
-    """The group without what is long, and that: the values of its samples, then its batches."""
-    values = [
-        one.values.data.cast("B")
-        for one in group.samples
-        if one is not None and one.values is not None
-    ]
-    samples = [None if one is None else one._replace(values=None) for one in group.samples]
-    batches = [memoryview(payload) for payload in group.payloads]
-    return dataclasses.replace(group, payloads=(), samples=samples), [*values, *batches]
+    """The group without what is long, and that: its batches, and the database of its samples."""
+    parts = [memoryview(payload) for payload in group.payloads]
+    samples = group.samples
+    if samples is not None:
+        parts.append(memoryview(samples.database).cast("B"))
+        samples = samples._replace(database=None)
+    return dataclasses.replace(group, payloads=(), samples=samples), parts
 
 
-def _put_together(group: Group, parts: Sequence[Any]) -> Group:
-    left = iter(parts)
-    samples = [
-        None if one is None else one._replace(values=np.frombuffer(next(left), dtype=np.float64))
-        for one in group.samples
-    ]
-    return dataclasses.replace(group, samples=samples, payloads=list(left))
+def _put_together(group: Group, parts: list[Any]) -> Group:
+    samples = group.samples
+    if samples is not None:
+        samples = samples._replace(database=parts.pop())
+    return dataclasses.replace(group, samples=samples, payloads=parts)

@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Engine, bindparam, func, select, update
 from sqlalchemy.exc import DataError, IntegrityError
 
 from labctl.archive import schema
-from labctl.archive.arrivals import Arrivals, Arrived, Refused, SpreadBatch, understand
+from labctl.archive.arrivals import Arrivals, Arrived, Refused, Samples, understand
 from labctl.archive.bulk import Block, insert_samples
 from labctl.archive.folding import CycleDone, fold
 from labctl.archive.happenings import apply_events, keep, run_of
@@ -106,7 +106,7 @@ class Ingest:
         nodes: Sequence[str] = (),
         *,
         checked: bool = False,
-        samples: Sequence[SpreadBatch | None] = (),
+        samples: Samples | None = None,
         reckoned: ReckonedCycles | None = None,
         turn: Turn | None = None,
     ) -> Committed:
@@ -120,8 +120,7 @@ class Ingest:
             payloads: batches as they came; duplicates and any order do no harm.
             nodes: the node that each came from, if known.
             checked: see :func:`labctl.archive.arrivals.look_over`.
-            samples: what is in those that hold samples, if they were spread, which SQLite alone
-                takes.
+            samples: of those that hold samples, if they were laid out, which SQLite alone takes.
             reckoned: cycles that end in these batches, reckoned from samples of their sources that
                 were ``checked``.
             turn: among other groups that are committed at the same time.

@@ -30,7 +30,7 @@ from typing import Final, Protocol, TypeVar, cast
 
 from sqlalchemy import Engine
 
-from labctl.archive.arrivals import look_over, spread_out
+from labctl.archive.arrivals import laid_out, look_over
 from labctl.archive.database import archive_url, open_engine
 from labctl.archive.handing_over import GivingEnd, Group, TakingEnd
 from labctl.archive.ingest import Committed, Ingest
@@ -117,7 +117,7 @@ class ProcessWriter:
     def __init__(self, url: str) -> None:
         self._url = url
         self.at_once = 1 + _side_by_side(url)
-        self._spreads = _is_sqlite(url)
+        self._lays_out = _is_sqlite(url)
         self._process: BaseProcess | None = None
         self._end: GivingEnd | None = None
         self._changing = threading.RLock()
@@ -157,7 +157,7 @@ class ProcessWriter:
             nodes,
             checked=True,
             reckoned=self._ahead.look(arrived),
-            samples=[spread_out(one) for one in arrived] if self._spreads else (),
+            samples=laid_out(arrived) if self._lays_out else None,
         )
 
     def _send(self, question: Callable[[], object]) -> GivingEnd | None:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from labctl.archive import folding
-from labctl.archive.arrivals import look_over, spread_out
+from labctl.archive.arrivals import laid_out, look_over
 from labctl.archive.database import open_engine, upgrade
 from labctl.archive.ingest import Committed, Ingest
 from labctl.archive.reckoning import ReckonsAhead
@@ -35,7 +35,7 @@ def given_ahead(ingest: Ingest, ahead: ReckonsAhead, group: list[bytes]) -> Comm
     if arrived is None:
         return ingest.commit(group)
     sqlite = ingest._engine.dialect.name == "sqlite"
-    samples = [spread_out(one) for one in arrived] if sqlite else ()
+    samples = laid_out(arrived) if sqlite else None
     return ingest.commit(group, checked=True, samples=samples, reckoned=ahead.look(arrived))
 
 
