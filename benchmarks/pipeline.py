@@ -35,6 +35,7 @@ from typing import Any, TypeAlias
 import aiomqtt
 from archive import (
     BATCH,
+    OTHERS,
     RUN,
     bare_postgresql_s,
     bare_sqlite_s,
@@ -193,8 +194,26 @@ def look_into(url: str, count: int) -> OtherRows:
         if tuple(found.one()) != (count, count):
             raise SystemExit(f"of {count} readings the archive has {tuple(found.one())}")
     others = other_rows(engine, count)
+    empty(engine)
     engine.dispose()
     return others
+
+
+def empty(engine: Engine) -> None:
+    """Leave nothing behind that a server would tidy up while another is measured."""
+    if engine.dialect.name == "postgresql":
+        with engine.begin() as connection:
+            connection.execute(text(f"TRUNCATE samples, {', '.join(OTHERS)}"))
+
+
+def settle(url: str) -> None:
+    """Let what was written before come to rest."""
+    engine = open_engine(url)
+    if engine.dialect.name == "postgresql":
+        with engine.connect() as connection:
+            connection.execute(text("CHECKPOINT"))
+    engine.dispose()
+    os.sync()
 
 
 def compare(
@@ -212,11 +231,14 @@ def compare(
     bare_s: list[float] = []
     used: list[dict[str, Spent]] = []
     for _ in range(repeats):
+        settle(bare_url)
         took_s, by, others = asyncio.run(pipeline_s(journal, last_batch, count, next(urls)))
         whole_s.append(took_s)
         used.append(by)
+        settle(bare_url)
         with fresh(bare_url) as engine:
             bare_s.append(bare(engine, count, others))
+            empty(engine)
     ratios = [b / w for b, w in zip(bare_s, whole_s, strict=True)]
     middle = ratios.index(statistics.median_low(ratios))
     print(f"\n{title}: {count:,} readings, {repeats} times; figures of the median ratio")
