@@ -202,6 +202,17 @@ def test_a_condition_of_a_node_is_an_alarm_about_the_node(engine: Engine, lab: A
     assert [row[:2] for row in alarms(engine)] == [("disk", "unacknowledged")] * 2
 
 
+def test_a_node_that_begins_a_new_journal_takes_back_what_its_old_one_said(
+    engine: Engine, lab: Any
+) -> None:
+    ingest = Ingest(engine)
+    for source, holds in (("lab1-7c", True), ("lab1-8d", False)):
+        journal = lab.Journal(source=source)
+        journal.events("", told("disk", holds, 1, run=""))
+        ingest.commit(journal.payloads, ["lab1"])
+    assert [row[:3] for row in alarms(engine)] == [("disk", "returned-unacknowledged", False)]
+
+
 def test_the_end_of_a_run_leaves_an_alarm_of_its_cycles_as_it_is(engine: Engine, lab: Any) -> None:
     journal = lab.Journal()
     hours = [1.0] * 7 + [0.7] * 5
