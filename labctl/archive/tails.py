@@ -14,6 +14,8 @@ import numpy as np
 from labctl.model import Records, join_records
 
 MOST_ROWS = 500_000
+A_BLOCK = 20
+"""What a block takes beside its rows is as much as so many of them."""
 
 Run = TypeVar("Run", int, tuple[str, str])
 """What a run is known by."""
@@ -33,11 +35,12 @@ class Tails(Generic[Run]):
             return
         blocks = self._blocks.setdefault(run, {})
         self._blocks.move_to_end(run)
+        before = blocks.get(int(records.seq[0]))
         blocks[int(records.seq[0])] = records
-        self._rows += len(records)
+        self._rows += _weight(records) - (0 if before is None else _weight(before))
         while self._rows > self._most_rows and self._blocks:
             _, dropped = self._blocks.popitem(last=False)
-            self._rows -= sum(map(len, dropped.values()))
+            self._rows -= sum(map(_weight, dropped.values()))
 
     def take(self, run: Run, first_seq: int, last_seq: int) -> Records | None:
         """Records ``first_seq`` to ``last_seq``, or None if not all of them are here."""
@@ -60,7 +63,7 @@ class Tails(Generic[Run]):
         """Drop the blocks that hold nothing from ``seq`` on."""
         blocks = self._blocks.get(run, {})
         for first_seq in [first for first, block in blocks.items() if block.seq[-1] < seq]:
-            self._rows -= len(blocks.pop(first_seq))
+            self._rows -= _weight(blocks.pop(first_seq))
         if not blocks:
             self._blocks.pop(run, None)
 
@@ -68,3 +71,7 @@ class Tails(Generic[Run]):
         """Forget everything."""
         self._blocks.clear()
         self._rows = 0
+
+
+def _weight(block: Records) -> int:
+    return A_BLOCK + len(block)
