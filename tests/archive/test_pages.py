@@ -102,8 +102,6 @@ def test_the_largest_table_has_as_many_leaves_as_one_page_can_name() -> None:
 def test_every_way_into_a_database_gives_the_same_table(
     engine: Engine, copies: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if engine.dialect.name == "postgresql" and not copies:
-        pytest.skip("PostgreSQL has one way only")
     monkeypatch.setattr(bulk, "can_copy", lambda: copies)
     one, other, more = records(700), records(300, first_seq=701), records(3)
     unknown = records(2, first_seq=5)
