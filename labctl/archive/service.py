@@ -25,8 +25,10 @@ from labctl.alarms.notify import NotifyConfig
 from labctl.alarms.states import AlarmState
 from labctl.archive.alarm_store import AlarmRow, read_alarms
 from labctl.archive.database import open_engine, upgrade
-from labctl.archive.ingest import Committed, SourceAck
+from labctl.archive.inbox import GroupLimits, Inbox
+from labctl.archive.ingest import Committed
 from labctl.archive.keeping_alarms import GONE_AFTER_S, AlarmKeeper
+from labctl.archive.ledger import SourceAck
 from labctl.archive.notices import can_commit
 from labctl.archive.notifying import Notifier
 from labctl.archive.sending import senders_of
@@ -39,7 +41,7 @@ from labctl.archive.telling import (
     latest_cycles,
 )
 from labctl.archive.writer import ProcessWriter, ThreadWriter, Writer, WriterGoneError
-from labctl.clock import Clock, RealClock
+from labctl.clock import Clock, RealClock, first_of
 from labctl.errors import ArchiveError, LabctlError, StreamError
 from labctl.stream import topics
 from labctl.stream.connection import (
@@ -59,20 +61,6 @@ Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupLimits:
-    """When a group is committed: so long after its first batch, or when it has so many bytes. While
-    no other is, a quarter of them will do, or a fifth of the time without another batch.
-
-    messages: taken from the broker and not committed; the broker sends no more (with MQTT 5).
-    """
-
-    wait_s: float = 0.1
-    bytes: int = 6 * 1024 * 1024
-    messages: int = 500
-    alarms_every_s: float = 2.0
-
-
 @dataclass(slots=True)
 class ArchiveStatus:
     """What has been done since the start, for people. ``problem`` is '' while all is well."""
@@ -83,59 +71,6 @@ class ArchiveStatus:
     duplicates: int = 0
     quarantined: int = 0
     problem: str = ""
-
-
-class _Inbox:
-    """Messages taken and not committed yet."""
-
-    def __init__(self, limits: GroupLimits) -> None:
-        self._limits = limits
-        self._messages: list[aiomqtt.Message] = []
-        self._bytes = 0
-        self._some = asyncio.Event()
-        self._a_quarter = asyncio.Event()
-        self._full = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
-
-    async def put(self, message: aiomqtt.Message) -> None:
-        await self._room.wait()
-        self._messages.append(message)
-        self._bytes += len(message.payload)
-        self._some.set()
-        if 4 * self._bytes >= self._limits.bytes:
-            self._a_quarter.set()
-        if self._bytes >= self._limits.bytes or len(self._messages) >= self._limits.messages:
-            self._a_quarter.set()
-            self._full.set()
-            self._room.clear()
-
-    async def take_group(self, clock: Clock, idle: asyncio.Event) -> list[aiomqtt.Message]:
-        """The next group.
-
-        Args:
-            idle: whether no other is being committed.
-        """
-        await self._some.wait()
-        await _first_of(
-            self._full.wait(),
-            clock.sleep(self._limits.wait_s),
-            _both(self._a_quarter, idle),
-            self._calm(clock, idle),
-        )
-        group, self._messages, self._bytes = self._messages, [], 0
-        for event in (self._some, self._a_quarter, self._full):
-            event.clear()
-        self._room.set()
-        return group
-
-    async def _calm(self, clock: Clock, idle: asyncio.Event) -> None:
-        while True:
-            await idle.wait()
-            before = len(self._messages)
-            await clock.sleep(self._limits.wait_s / 5)
-            if idle.is_set() and len(self._messages) == before:
-                return
 
 
 class ArchiveService:
@@ -250,7 +185,7 @@ class ArchiveService:
             self._worker.shutdown(wait=True)
 
     async def _serve(self, connection: Connection) -> None:
-        inbox = _Inbox(self._limits)
+        inbox = Inbox(self._limits)
         said: asyncio.Queue[Committed] = asyncio.Queue(maxsize=20)
         await connection.subscribe(self._filter)
         await self._listen_to_nodes(connection)
@@ -263,13 +198,13 @@ class ArchiveService:
             tasks.create_task(self._tell(connection, said), name="tell")
             tasks.create_task(self._tell_alarms(connection), name="alarms")
 
-    async def _receive(self, connection: Connection, inbox: _Inbox) -> None:
+    async def _receive(self, connection: Connection, inbox: Inbox) -> None:
         async for message in connection.messages():
             if not self._keeper.nodes.hear(message.topic.value, message.payload):
                 await inbox.put(message)
 
     async def _commit(
-        self, connection: Connection, inbox: _Inbox, said: asyncio.Queue[Committed]
+        self, connection: Connection, inbox: Inbox, said: asyncio.Queue[Committed]
     ) -> None:
         while True:
             async with self._turn:
@@ -313,7 +248,7 @@ class ArchiveService:
     async def _tell_alarms(self, connection: Connection) -> None:
         """Alarms that this archive, another one or a person changed."""
         while True:
-            await _first_of(
+            await first_of(
                 self._alarms_changed.wait(), self._clock.sleep(self._limits.alarms_every_s)
             )
             self._alarms_changed.clear()
@@ -458,22 +393,6 @@ class ArchiveService:
                 labctl_version=labctl.__version__,
             )
         )
-
-
-async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
-    """Return when one of them does; the others are cancelled."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _both(first: asyncio.Event, second: asyncio.Event) -> None:
-    await first.wait()
-    await second.wait()
 
 
 def _acks(acks: Iterable[SourceAck]) -> list[Message]:

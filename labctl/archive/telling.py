@@ -6,7 +6,7 @@ from sqlalchemy import Connection, func, select, text
 
 from labctl.archive import schema
 from labctl.archive.alarm_store import AlarmRow
-from labctl.archive.ingest import SourceAck, ack_of_spans
+from labctl.archive.ledger import SourceAck, ack_of_spans
 from labctl.archive.spans import Spans
 from labctl.errors import StreamError
 from labctl.stream import topics

@@ -22,8 +22,9 @@ from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
 from labctl.archive.database import open_engine, upgrade
+from labctl.archive.inbox import GroupLimits
 from labctl.archive.ingest import Ingest
-from labctl.archive.service import ArchiveService, GroupLimits
+from labctl.archive.service import ArchiveService
 from labctl.cli.main import app
 from labctl.stream import topics
 from labctl.stream.connection import MqttConfig

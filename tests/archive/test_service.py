@@ -18,7 +18,8 @@ from labctl.alarms.notify import NotifyConfig
 from labctl.archive import open_archive
 from labctl.archive.alarm_commands import acknowledge
 from labctl.archive.database import open_engine
-from labctl.archive.service import ArchiveService, GroupLimits, _Inbox
+from labctl.archive.inbox import GroupLimits, Inbox
+from labctl.archive.service import ArchiveService
 from labctl.clock import ManualClock, RealClock, settle
 from labctl.stream import topics
 from labctl.stream.connection import MqttConfig
@@ -345,7 +346,7 @@ def a_message(size_b: int) -> aiomqtt.Message:
 
 
 async def test_a_part_of_a_group_is_committed_at_once_while_nothing_else_is() -> None:
-    inbox, idle, clock = _Inbox(GroupLimits(bytes=400)), asyncio.Event(), ManualClock()
+    inbox, idle, clock = Inbox(GroupLimits(bytes=400)), asyncio.Event(), ManualClock()
     idle.set()
     await inbox.put(a_message(100))
     assert len(await inbox.take_group(clock, idle)) == 1
@@ -369,7 +370,7 @@ async def test_a_part_of_a_group_is_committed_at_once_while_nothing_else_is() ->
 
 
 async def test_a_small_group_waits_for_more_until_none_comes() -> None:
-    inbox, idle, clock = _Inbox(GroupLimits(wait_s=0.1)), asyncio.Event(), ManualClock()
+    inbox, idle, clock = Inbox(GroupLimits(wait_s=0.1)), asyncio.Event(), ManualClock()
     idle.set()
     await inbox.put(a_message(10))
     taking = asyncio.create_task(inbox.take_group(clock, idle))
