@@ -11,6 +11,7 @@ SQLite, "Database File Format", sections 1.3 (the header), 1.6 (B-tree pages), 2
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Sequence
 from functools import cache
@@ -82,9 +83,22 @@ class Rows(NamedTuple):
     size: int
 
 
+@cache
 def can_copy() -> bool:
-    """Whether Python's SQLite takes databases in memory."""
-    return hasattr(sqlite3.Connection, "deserialize")
+    """Whether Python's SQLite takes databases in memory, and reads in them what was laid out."""
+    if not hasattr(sqlite3.Connection, "deserialize"):
+        return False
+    seq = np.arange(1, _ROWS_A_LEAF + 2)
+    columns: dict[str, Any] = dict.fromkeys(COLUMNS, seq)
+    tried = Records(**columns)
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        try:
+            connection.deserialize(lay_out([tried])[0].database.tobytes())
+            names = ", ".join(COLUMNS)
+            found = connection.execute(f"SELECT {names} FROM {TABLE} ORDER BY rowid").fetchall()  # noqa: S608
+        except (sqlite3.Error, ValueError):
+            return False
+    return found == [(number,) * len(COLUMNS) for number in seq.tolist()]
 
 
 def lay_out(blocks: Sequence[Records]) -> list[Rows]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sqlalchemy import Engine
 
-from labctl.archive import bulk
+from labctl.archive import bulk, pages
 from labctl.archive.bulk import Block, insert_samples
 from labctl.archive.pages import COLUMNS, FIRST_ROWID, FLOATS, MOST_ROWS, lay_out
 from labctl.model import RECORD_COLUMNS, Records
@@ -96,6 +96,20 @@ def test_the_largest_table_has_as_many_leaves_as_one_page_can_name() -> None:
     assert MOST_ROWS == A_LEAF * ((65536 - 12) // 10)
     with pytest.raises(ValueError, match=f"1 to {MOST_ROWS}"):
         lay_out([])
+
+
+def test_an_sqlite_that_reads_pages_in_another_way_is_given_no_pages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert pages.can_copy()
+    pages.can_copy.cache_clear()
+    monkeypatch.setattr(pages, "_LEAF", 10)
+    pages._full_leaf.cache_clear()
+    assert not pages.can_copy()
+    monkeypatch.undo()
+    for each in (pages.can_copy, pages._full_leaf):
+        each.cache_clear()
+    assert pages.can_copy()
 
 
 @pytest.mark.parametrize("copies", [True, False], ids=["copied", "in statements"])
