@@ -72,7 +72,11 @@ def _insert(connection: Connection, blocks: Sequence[Block]) -> None:
                 shown = records.database
                 _show(driver, records)
             last_rowid = records.first_rowid + records.size - 1
-            driver.execute(_COPY_ROWS, (run_number, records.first_rowid, last_rowid))
+            done = driver.execute(_COPY_ROWS, (run_number, records.first_rowid, last_rowid))
+            if done.rowcount != records.size:
+                raise sqlite3.DatabaseError(
+                    f"of {records.size} samples that were laid out SQLite found {done.rowcount}"
+                )
 
 
 def _laid_out(blocks: Sequence[Block]) -> Iterator[Block]:

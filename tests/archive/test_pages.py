@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sqlalchemy import Engine
+from sqlalchemy.exc import DatabaseError
 
 from labctl.archive import bulk, pages
 from labctl.archive.bulk import Block, insert_samples
+from labctl.archive.database import open_engine
 from labctl.archive.pages import COLUMNS, FIRST_ROWID, FLOATS, MOST_ROWS, lay_out
 from labctl.model import RECORD_COLUMNS, Records
 
@@ -96,6 +100,18 @@ def test_the_largest_table_has_as_many_leaves_as_one_page_can_name() -> None:
     assert MOST_ROWS == A_LEAF * ((65536 - 12) // 10)
     with pytest.raises(ValueError, match=f"1 to {MOST_ROWS}"):
         lay_out([])
+
+
+def test_rows_that_are_not_there_are_no_samples_that_were_written(
+    sqlite_template: Path, tmp_path: Path
+) -> None:
+    shutil.copy(sqlite_template, tmp_path / "archive.db")
+    engine = open_engine(f"sqlite:///{tmp_path}/archive.db")
+    [rows] = lay_out([records(10)])
+    with pytest.raises(DatabaseError, match="of 11 samples that were laid out SQLite found 10"):
+        with engine.begin() as connection:
+            insert_samples(connection, [Block(1, rows._replace(size=11))])
+    engine.dispose()
 
 
 def test_an_sqlite_that_reads_pages_in_another_way_is_given_no_pages(
