@@ -28,6 +28,7 @@ import numpy as np
 from archive import RUN, created, postgresql_of_our_own
 from pipeline import Spent, child_of, mosquitto_pid, program, spent
 
+from labctl.daemon import SPACING_S
 from labctl.engine.journal import Entry, Journal, open_journal
 from labctl.errors import StreamError
 from labctl.model import Records
@@ -104,7 +105,7 @@ def readings(first_seq: int, read_s: float) -> Records:
 
 async def be_a_node(folder: Path, url: str, channels: int, seconds: float) -> Seen:
     """Write and publish for a while, then wait until all is acknowledged."""
-    async with open_journal(folder / "node" / "journal.db", NODE) as journal:
+    async with open_journal(folder / "node" / "journal.db", NODE, spacing_s=SPACING_S) as journal:
         timed = Timed(journal)
         publisher = Publisher(MqttConfig(url=url), NODE, timed)
         publishing = asyncio.create_task(publisher.run())

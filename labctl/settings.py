@@ -11,7 +11,7 @@ import msgspec
 
 from labctl.alarms.notify import NotifyConfig, duration_s
 from labctl.archive.packing_policy import Policy, PolicyError, policy_of
-from labctl.clock import clock_from_speed
+from labctl.clock import RealClock, clock_from_speed
 from labctl.config import read_toml
 from labctl.errors import ConfigError, Problem, StreamError
 from labctl.model import Cell
@@ -37,6 +37,12 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     speed: str = "1"
     poll_s: float = 5.0
     lock_dir: str = ""
+
+    @property
+    def in_real_time(self) -> bool:
+        """Whether a second is a second."""
+        clock = clock_from_speed(self.speed)
+        return isinstance(clock, RealClock) and clock.speed == 1.0
 
 
 class ArchiveSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

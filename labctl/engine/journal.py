@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from labctl.clock import Clock, RealClock
 from labctl.engine.journal_file import Entry, JournalFile, lock_journal, unpack
 from labctl.engine.run import Charter, Checkpoint
 from labctl.errors import JournalError
@@ -43,9 +44,13 @@ class Backlog:
 class Journal:
     """Use :func:`open_journal`. Every method may be called from any task of one event loop."""
 
-    def __init__(self, file: JournalFile, thread: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, file: JournalFile, thread: ThreadPoolExecutor, clock: Clock, spacing_s: float
+    ) -> None:
         self._file = file
         self._thread = thread
+        self._clock = clock
+        self._spacing_s = spacing_s
         self._waiting: list[tuple[Entry, asyncio.Future[None]]] = []
         self._work = asyncio.Event()
         self._grown = asyncio.Condition()
@@ -161,7 +166,10 @@ class Journal:
                 await self._work.wait()
                 self._work.clear()
                 taken, self._waiting = self._waiting, []
+                next_s = self._clock.monotonic_s() + self._spacing_s
                 await self._write_taken(taken)
+                if (left_s := next_s - self._clock.monotonic_s()) > 0.0:
+                    await self._clock.sleep(left_s)
         finally:
             self._closed = True
             left, self._waiting = self._waiting, []
@@ -229,10 +237,21 @@ class Journal:
 
 
 @asynccontextmanager
-async def open_journal(path: Path, node: str, *, reserve_B: int = 0) -> AsyncIterator[Journal]:
+async def open_journal(
+    path: Path,
+    node: str,
+    *,
+    reserve_B: int = 0,
+    spacing_s: float = 0.0,
+    clock: Clock | None = None,
+) -> AsyncIterator[Journal]:
     """Open the journal at ``path``, or begin one for ``node``; its writer runs inside the block.
 
-    ``reserve_B`` is kept on its disk for the time when that is full.
+    Args:
+        reserve_B: is kept on its disk for the time when that is full.
+        spacing_s: from the beginning of one transaction to that of the next, at least. What comes
+            meanwhile shares one: each writes whole pages, and a solid-state disk does not take any
+            number of them.
 
     Raises:
         JournalError: another daemon has it open, it is damaged, or it is of another version.
@@ -247,7 +266,7 @@ async def open_journal(path: Path, node: str, *, reserve_B: int = 0) -> AsyncIte
     try:
         file = await loop.run_in_executor(thread, JournalFile, path, node, reserve_B)
         try:
-            journal = Journal(file, thread)
+            journal = Journal(file, thread, clock or RealClock(), spacing_s)
             writer = asyncio.create_task(journal.write_until_cancelled(), name="journal writer")
             try:
                 yield journal

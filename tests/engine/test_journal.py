@@ -8,13 +8,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 from paper_cycler import readings_of, three_cycles
 
+from labctl.clock import ManualClock, settle
 from labctl.engine.journal import Entry, Journal, open_journal
 from labctl.engine.placement import Place, place_readings
 from labctl.engine.run import Charter, Checkpoint
@@ -206,6 +207,7 @@ import asyncio, sys
 from pathlib import Path
 sys.path[:0] = sys.argv[2:]
 from test_journal import CHARTER, RECORDS
+from labctl.clock import ManualClock, settle
 from labctl.engine.journal import Entry, open_journal
 from labctl.engine.placement import Place
 from labctl.engine.run import Checkpoint
@@ -272,6 +274,29 @@ async def test_whoever_waits_when_the_journal_is_closed_is_told_and_does_not_han
         kept = await journal.cells()
     assert ["a" in kept, "b" in kept] == [result is None for result in results]
     assert isinstance(results[1], JournalError)
+
+
+async def test_what_comes_soon_after_another_shares_the_next_transaction(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with open_journal(tmp_path / "journal.db", "lab", spacing_s=0.02, clock=clock) as journal:
+        written: list[int] = []
+        write = journal._file.write
+
+        def counted(entries: Sequence[Entry], last_number: int) -> int:
+            written.append(len(entries))
+            return write(entries, last_number)
+
+        journal._file.write = counted  # type: ignore[method-assign]
+        await journal.commit(Entry(cell=cell("a")))
+        await settle()
+        later = [asyncio.create_task(journal.commit(Entry(cell=cell(name)))) for name in "bcd"]
+        await clock.advance(0.019)
+        assert written == [1], "what comes alone is written at once"
+        assert not any(task.done() for task in later)
+        await clock.advance(0.001)
+        await asyncio.gather(*later)
+        assert written == [1, 3]
+        assert set(await journal.cells()) == set("abcd")
 
 
 async def test_a_caller_that_is_cancelled_takes_nobody_with_it(journal: Journal) -> None:
