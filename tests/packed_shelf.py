@@ -18,6 +18,7 @@ from labctl.stream.events import CycleEnded
 
 RUN = "run-1"
 SAMPLES = 100
+SET_ASIDE = (1, 47, SAMPLES)
 DAY_S = 86400.0
 on_sqlite = pytest.mark.parametrize("archive_url", ["sqlite"], indirect=True)
 """What is the same with every database is tried with one."""
@@ -101,7 +102,7 @@ def more_of_it(shelf: Shelf) -> list[bytes]:
     with labctl.open(shelf.url) as lab:
         last = lab.samples(RUN).reset_index().tail(10)
     late = last.assign(
-        seq=last["seq"] + 10, cycle=11, charge_Ah=last["charge_Ah"] + 1e-4,
+        seq=range(SAMPLES + 1, SAMPLES + 11), cycle=11, charge_Ah=last["charge_Ah"] + 1e-4,
         test_time_s=last["test_time_s"] + 7200.0, unix_time_s=last["unix_time_s"] + 7200.0,
     )  # fmt: skip
     records = Records(**{name: late[name].to_numpy(kind) for name, kind in RECORD_COLUMNS.items()})

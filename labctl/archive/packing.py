@@ -15,9 +15,10 @@ replaces, or a noted file and remains, which the next command on packed runs tak
 goes the other way: remains are made until they are all there, then the note is deleted, then the
 file.
 
-A run is packed when nothing of it can be missing: it has ended, all its samples are here and none
-in quarantine, every batch of its journal up to its last one is committed, and all its cycles are
+A run is packed when nothing of it can be missing: it has ended, all its samples are here or in
+quarantine, every batch of its journal up to its last one is committed, and all its cycles are
 judged. What comes all the same is kept in the table, and readers put it behind what is in the file.
+What is in quarantine stays there, whatever becomes of the rest.
 """
 
 from __future__ import annotations
@@ -265,10 +266,11 @@ class Packing:
                 path=path,
                 run_id=run_id,
                 run_number=header.run_number,
+                last_seq=int(run.last_seq),
                 state=MOVING,
                 folder="" if self._folder is None else str(self._folder),
                 file=path.name,
-                rows=int(run.last_seq),
+                rows=header.present.count,
                 size_B=sums.size_B,
                 sha256=sums.sha256,
                 crc32=sums.crc32,

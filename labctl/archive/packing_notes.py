@@ -31,11 +31,14 @@ class Note:
     """What the archive has noted of a packed run: a row of ``packed_runs``.
 
     path: of the file, as this program finds it.
+    last_seq: of the run. Every sample up to it is in the file, or in quarantine for good.
+    rows: so many are in the file.
     """
 
     path: Path
     run_id: str
     run_number: int
+    last_seq: int
     state: str
     folder: str
     file: str
@@ -69,7 +72,7 @@ class Note:
 
 
 _OF_RUN = (
-    select(packed_runs, runs.c.run_id)
+    select(packed_runs, runs.c.run_id, runs.c.last_seq)
     .join(runs, runs.c.run_number == packed_runs.c.run_number)
     .where(packed_runs.c.run_number == bindparam("of"))
 )

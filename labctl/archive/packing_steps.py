@@ -48,8 +48,8 @@ def why_not_ready(connection: Connection, run: Any) -> str:  # noqa: ANN401
         return "it has not ended"
     if not run.last_seq:
         return "it has no samples"
-    if run.quarantined_seq:
-        return f"its samples {run.quarantined_seq} are in quarantine"
+    if Spans.parse(run.quarantined_seq).count == run.last_seq:
+        return "all its samples are in quarantine"
     if run.complete_through_seq != run.last_seq:
         return (
             f"it ended with sample {run.last_seq} and is complete "
@@ -98,7 +98,7 @@ def compare(connection: Connection, run_id: str, note: Note, written: ColumnSums
             f"differs in {', '.join(written.differing(again)) or 'no column'}; it was deleted, and "
             "the run is as it was: look after the disk"
         )
-    if not report.ok:
+    if not report.accounted_for:
         raise ArchiveError(f"run {run_id} is not packed, for verify says: {report}")
 
 
@@ -132,7 +132,7 @@ def rows_of(connection: Connection, note: Note) -> int:
     query = (
         select(func.count())
         .select_from(table)
-        .where(table.c.run_number == note.run_number, table.c.seq <= note.rows)
+        .where(table.c.run_number == note.run_number, table.c.seq <= note.last_seq)
     )
     return int(connection.execute(query).scalar_one())
 
@@ -140,7 +140,7 @@ def rows_of(connection: Connection, note: Note) -> int:
 def delete_some(connection: Connection, note: Note) -> int:
     """Delete a slice of the rows, on PostgreSQL all of them; gives how many."""
     remains = "run_number = :run AND seq <= :last"
-    given = {"run": note.run_number, "last": note.rows}
+    given = {"run": note.run_number, "last": note.last_seq}
     if connection.dialect.name == "sqlite":
         some = f"SELECT rowid FROM samples WHERE {remains} LIMIT {SLICE_ROWS}"  # noqa: S608
         remains = f"rowid IN ({some})"

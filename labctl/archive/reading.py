@@ -144,7 +144,7 @@ def read_columns(
     note = note_of(connection, wanted.run_number)
     if note is not None:
         yield from read_packed(note, wanted, columns)
-        wanted = replace(wanted, first_seq=max(wanted.first_seq or 1, note.rows + 1))
+        wanted = replace(wanted, first_seq=max(wanted.first_seq or 1, note.last_seq + 1))
     yield from read_table(connection, wanted, columns, in_bulk=in_bulk, by_seq=by_seq)
 
 

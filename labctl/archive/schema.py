@@ -188,7 +188,7 @@ packed_runs = Table(
     Column("state", Text, nullable=False, comment="moving, packed, or removed by policy"),
     Column("folder", Text, nullable=False, comment="'' for the one beside the SQLite file"),
     Column("file", Text, nullable=False, comment="Parquet, sorted by seq"),
-    Column("rows", BigInteger, nullable=False, comment="samples 1 to this are in it"),
+    Column("rows", BigInteger, nullable=False, comment="so many samples are in it"),
     Column("size_B", BigInteger, nullable=False),
     Column("sha256", Text, nullable=False),
     Column("crc32", Text, nullable=False, comment="of its footer and each of its row groups"),

@@ -39,6 +39,7 @@ class VerifyReport:
     problems: one sentence each, at most 50; none if all is well.
     samples, cycles: how many were looked at.
     removed: when and by what the samples were removed; '' if they were not.
+    set_aside: the numbers of the samples that are in quarantine, such as '3 7-9'.
     """
 
     run: str
@@ -46,10 +47,16 @@ class VerifyReport:
     cycles: int
     problems: tuple[str, ...]
     removed: str = ""
+    set_aside: str = ""
 
     @property
     def ok(self) -> bool:
         return not self.problems
+
+    @property
+    def accounted_for(self) -> bool:
+        """Nothing speaks against the run but samples whose place in quarantine is known."""
+        return all(problem == _said_of(self.set_aside) for problem in self.problems)
 
     def __str__(self) -> str:
         looked = f"run {self.run}: {self.samples} samples, {self.cycles} cycles"
@@ -57,7 +64,14 @@ class VerifyReport:
             return f"{looked}: {self.removed}; what stays is consistent"
         if self.ok:
             return f"{looked}: complete and consistent"
-        return "\n".join([f"{looked}: {len(self.problems)} problems", *self.problems])
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        return "\n".join([f"{looked}: {count}", *self.problems])
+
+
+def _said_of(set_aside: str) -> str:
+    one = set_aside.isdigit()
+    samples = f"sample {set_aside} is" if one else f"samples {set_aside.replace(' ', ', ')} are"
+    return f"{samples} in quarantine; the table of that name says why"
 
 
 def verify_run(
@@ -101,7 +115,13 @@ def verify_run(
         *_of_steps(connection, records, run),
         *_of_spectra(connection, run),
     ]
-    return VerifyReport(run_id, len(records), len(cycles), tuple(problems[:MOST_PROBLEMS]))
+    return VerifyReport(
+        run_id,
+        len(records),
+        len(cycles),
+        tuple(problems[:MOST_PROBLEMS]),
+        set_aside=str(Spans.parse(run.quarantined_seq)),
+    )
 
 
 def recompute_cycles(connection: Connection, run_id: str) -> list[dict[str, Any]]:
@@ -208,7 +228,7 @@ def _of_seq(run: Row[Any], records: Records) -> list[str]:
         last = max(last for _, last in committed)
         problems += [f"samples {a} to {b} never came" for a, b in committed.holes(1, last)]
     if quarantined:
-        problems.append(f"samples {quarantined} are in quarantine")
+        problems.append(_said_of(str(quarantined)))
     if run.last_seq is not None and run.complete_through_seq != run.last_seq:
         problems.append(
             f"the run ended with sample {run.last_seq}, the archive is complete "

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from packed_shelf import Shelf
+from packed_shelf import RUN, SET_ASIDE, Shelf
 from sqlalchemy import Engine, text
 
 from labctl.archive import packing, packing_files, packing_steps
@@ -31,7 +31,7 @@ from labctl.program import (
     Step,
     encode_program,
 )
-from labctl.stream.batches import encode_events, encode_samples
+from labctl.stream.batches import SamplesBatch, decode_batch, encode_events, encode_samples
 from labctl.stream.events import (
     BranchTaken,
     CellRegistered,
@@ -350,6 +350,20 @@ def records_of(rows: Sequence[Sequence[float]]) -> Records:
     )
 
 
+def spoil(journal: Journal, run: str, *seqs: int) -> None:
+    """Have the journal say that the voltage of some samples was not a number."""
+    for place, payload in enumerate(journal.payloads):
+        batch = decode_batch(payload)
+        if not isinstance(batch, SamplesBatch) or batch.run != run:
+            continue
+        records = batch.records()
+        columns = {name: getattr(records, name).copy() for name in RECORD_COLUMNS}
+        columns["voltage_V"][np.isin(records.seq, seqs)] = np.nan
+        journal.payloads[place] = encode_samples(
+            batch.source, batch.number, batch.run, Records(**columns)
+        )
+
+
 def dump(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
     """Everything in the archive, without commit stamps and with names instead of numbers."""
     run = "(SELECT run_id FROM runs WHERE runs.run_number = t.run_number)"
@@ -380,6 +394,7 @@ class Lab:
     Visit: type[Visit] = Visit
     write_run: Callable[..., None] = write_run
     write_visits: Callable[..., None] = write_visits
+    spoil: Callable[..., None] = spoil
     dump: Callable[[Engine], dict[str, list[tuple[Any, ...]]]] = dump
     program: Callable[..., Program] = program
     MASS_G: float = MASS_G
@@ -473,11 +488,22 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def shelf(small_parts: None, engine: Engine, archive_url: str, tmp_path: Path, lab: Any) -> Shelf:
+def shelf(small_parts: None, engine: Engine, archive_url: str, tmp_path: Path) -> Shelf:
     """Ten cycles with an alarm, and visits of every kind; the batches came in any order."""
-    journal = lab.Journal()
-    lab.write_run(journal, [lab.CycleSpec(discharge_h=h) for h in [1.0] * 7 + [0.7] * 3])
-    lab.write_visits(journal)
+    return _filled(engine, archive_url, tmp_path, ())
+
+
+@pytest.fixture
+def shelf_set_aside(small_parts: None, engine: Engine, archive_url: str, tmp_path: Path) -> Shelf:
+    """The same, with the first and the last sample of a run and one between in quarantine."""
+    return _filled(engine, archive_url, tmp_path, SET_ASIDE)
+
+
+def _filled(engine: Engine, archive_url: str, tmp_path: Path, set_aside: Sequence[int]) -> Shelf:
+    journal = Journal()
+    write_run(journal, [CycleSpec(discharge_h=h) for h in [1.0] * 7 + [0.7] * 3])
+    write_visits(journal)
+    spoil(journal, RUN, *set_aside)
     payloads = list(journal.payloads)
     random.Random(3).shuffle(payloads)
     Ingest(engine).commit(payloads)

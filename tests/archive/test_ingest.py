@@ -304,32 +304,26 @@ def test_a_run_whose_program_is_unreadable_raises_an_alarm_instead_of_going_unwa
 
 
 def test_a_sample_that_is_not_a_number_goes_to_quarantine_and_the_rest_is_kept(
-    engine: Engine, journal: Any
+    engine: Engine, journal: Any, lab: Any
 ) -> None:
-    place = next(
-        n for n, p in enumerate(journal.payloads) if isinstance(decode_batch(p), SamplesBatch)
+    lab.spoil(journal, "run-1", 3)
+    number = next(
+        n for n, p in enumerate(journal.payloads, 1) if isinstance(decode_batch(p), SamplesBatch)
     )
-    batch = decode_batch(journal.payloads[place])
-    assert isinstance(batch, SamplesBatch)
-    records = batch.records()
-    voltage_V = records.voltage_V.copy()
-    voltage_V[2] = np.nan
-    spoilt = Records(
-        **{n: getattr(records, n) if n != "voltage_V" else voltage_V for n in Records.__slots__}
-    )
-    journal.payloads[place] = encode_samples(batch.source, batch.number, batch.run, spoilt)
     for _ in range(2):
         committed = Ingest(engine).commit(journal.payloads)
     assert committed.acks["node-a-1f"].ack.watermark == len(journal.payloads)
     assert count(engine, "samples") == 139
     row = one(engine, "SELECT part, source, number, payload FROM quarantine")
-    assert row[:3] == ("seq 3", batch.source, batch.number)
+    assert row[:3] == ("seq 3", "node-a-1f", number)
     assert b'"voltage_V": "nan"' in bytes(row[3])
     first = one(engine, "SELECT interrupted, comparable FROM cycles_named "
                         "WHERE cycle = 1 AND run_id = 'run-1'")  # fmt: skip
     assert tuple(first) == (True, False)
     with engine.begin() as connection:
-        assert verify_run(connection, "run-1").problems == ("samples 3 are in quarantine",)
+        report = verify_run(connection, "run-1")
+    assert report.problems == ("sample 3 is in quarantine; the table of that name says why",)
+    assert (report.ok, report.accounted_for) == (False, True)
 
 
 @pytest.mark.parametrize(

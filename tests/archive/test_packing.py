@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from packed_shelf import QUESTIONS, RUN, SAMPLES, Shelf, more_of_it, on_sqlite, same
+from packed_shelf import QUESTIONS, RUN, SAMPLES, SET_ASIDE, Shelf, more_of_it, on_sqlite, same
 from sqlalchemy import text
 
 import labctl
@@ -64,6 +64,40 @@ def test_unpacking_gives_the_archive_back_as_it_was(shelf: Shelf, lab: Any) -> N
     assert shelf.files() == set()
     with shelf.packing() as at_work, pytest.raises(ArchiveError, match="is not packed"):
         at_work.unpack(RUN)
+
+
+def test_a_run_with_samples_in_quarantine_is_packed_and_they_stay_there(
+    shelf_set_aside: Shelf, tmp_path: Path, lab: Any
+) -> None:
+    shelf = shelf_set_aside
+    archive, before = lab.dump(shelf.engine), everything(shelf, tmp_path)
+    assert "samples 1, 47, 100 are in quarantine" in before["run-1 verify"]
+
+    left = []
+
+    def look(name: str) -> None:
+        if name == "taken out":
+            left.append(shelf.rows())
+            same(everything(shelf, tmp_path), before)
+
+    with shelf.packing(at=look) as at_work:
+        assert at_work.pack(RUN).what.startswith("97 samples packed into")
+    assert left == ([57, 17, 0] if shelf.url.startswith("sqlite") else [0])
+    same(everything(shelf, tmp_path), before)
+    with shelf.packing() as at_work:
+        assert at_work.unpack(RUN) == Done(RUN, "97 samples are in the table again")
+    assert lab.dump(shelf.engine) == archive
+
+
+@on_sqlite
+def test_what_comes_late_to_a_packed_run_stands_behind_a_last_sample_in_quarantine(
+    shelf_set_aside: Shelf,
+) -> None:
+    shelf_set_aside.pack()
+    Ingest(shelf_set_aside.engine).commit(more_of_it(shelf_set_aside))
+    with labctl.open(shelf_set_aside.url) as archive:
+        seq = archive.samples(RUN).index.to_list()
+    assert seq == [n for n in range(1, SAMPLES + 11) if n not in SET_ASIDE]
 
 
 @on_sqlite

@@ -47,9 +47,9 @@ def test_a_run_is_packed_only_when_nothing_of_it_can_be_missing(
     committed("unsaid", lambda batch: batch.number != 1)
     committed("bare", lambda batch: has(batch, RunEnded) or not hasattr(batch, "first_seq"))
     with engine.begin() as connection:
-        connection.execute(text("UPDATE runs SET quarantined_seq='5' WHERE run_id='run-whole'"))
+        connection.execute(text("UPDATE runs SET quarantined_seq='1-30' WHERE run_id='run-whole'"))
     said = {
-        "whole": "samples 5 are in quarantine",
+        "whole": "all its samples are in quarantine",
         "running": "has not ended",
         "short": "it ended with sample 30 and is complete through 7",
         "untold": "batch [0-9]+ of the journal node-untold has not come",

@@ -20,7 +20,7 @@ def upgrade() -> None:
             "folder", sa.Text(), nullable=False, comment="'' for the one beside the SQLite file"
         ),
         sa.Column("file", sa.Text(), nullable=False, comment="Parquet, sorted by seq"),
-        sa.Column("rows", sa.BigInteger(), nullable=False, comment="samples 1 to this are in it"),
+        sa.Column("rows", sa.BigInteger(), nullable=False, comment="so many samples are in it"),
         sa.Column("size_B", sa.BigInteger(), nullable=False),
         sa.Column("sha256", sa.Text(), nullable=False),
         sa.Column(
