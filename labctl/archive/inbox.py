@@ -16,6 +16,7 @@ class GroupLimits:
     no other is, a quarter of them will do, or a fifth of the time without another batch.
 
     messages: taken from the broker and not committed; the broker sends no more (with MQTT 5).
+    alarms_every_s: how often alarms are looked for that another program has changed.
     """
 
     wait_s: float = 0.1
@@ -38,6 +39,7 @@ class Inbox:
         self._room.set()
 
     async def put(self, message: aiomqtt.Message) -> None:
+        """Add a message, once there is room for it."""
         await self._room.wait()
         self._messages.append(message)
         self._bytes += len(message.payload)

@@ -36,6 +36,8 @@ class OverlapError(Exception):
 
 @dataclass(slots=True)
 class Run:
+    """What is committed of a run's samples, and which of them went to quarantine."""
+
     run_number: int
     source: str
     committed: Spans

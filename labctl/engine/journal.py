@@ -50,7 +50,8 @@ class Journal:
         self._file = file
         self._thread = thread
         self._clock = clock
-        self._spacing_s = spacing_s
+        self.spacing_s = spacing_s
+        """From the beginning of one transaction to that of the next, at least."""
         self._waiting: list[tuple[Entry, asyncio.Future[None]]] = []
         self._work = asyncio.Event()
         self._grown = asyncio.Condition()
@@ -166,7 +167,7 @@ class Journal:
                 await self._work.wait()
                 self._work.clear()
                 taken, self._waiting = self._waiting, []
-                next_s = self._clock.monotonic_s() + self._spacing_s
+                next_s = self._clock.monotonic_s() + self.spacing_s
                 await self._write_taken(taken)
                 if (left_s := next_s - self._clock.monotonic_s()) > 0.0:
                     await self._clock.sleep(left_s)

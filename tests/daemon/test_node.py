@@ -50,10 +50,12 @@ def _paper(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(DRIVERS, "paper", "paper_cycler:PaperDriver")
 
 
-def settings_in(folder: Path, *instruments: str, name: str = "lab") -> Settings:
+def settings_in(
+    folder: Path, *instruments: str, name: str = "lab", speed: str = "virtual"
+) -> Settings:
     tables = "".join(f'[instruments.{each}]\ndriver = "paper"\n' for each in instruments)
     (folder / "labctl.toml").write_text(
-        f'[node]\nname = "{name}"\nspeed = "virtual"\n[mqtt]\nurl = "mqtt://127.0.0.1:1"\n{tables}'
+        f'[node]\nname = "{name}"\nspeed = "{speed}"\n[mqtt]\nurl = "mqtt://127.0.0.1:1"\n{tables}'
     )
     return load_settings(folder / "labctl.toml")
 
@@ -244,6 +246,14 @@ async def test_a_node_under_another_name_is_refused_the_journal(tmp_path: Path) 
     with pytest.raises(JournalError, match="belongs to node 'lab', not to 'lab2'"):
         async with open_node(settings_in(tmp_path, name="lab2")):
             pass
+
+
+@pytest.mark.parametrize(("speed", "spacing_s"), [("1", 0.02), ("60", 0.0), ("virtual", 0.0)])
+async def test_a_disk_is_spared_where_a_second_is_a_second(
+    tmp_path: Path, speed: str, spacing_s: float
+) -> None:
+    async with open_node(settings_in(tmp_path, speed=speed)) as node:
+        assert node.journal.spacing_s == spacing_s
 
 
 async def test_a_damaged_run_is_shown_and_its_number_is_not_given_again(tmp_path: Path) -> None:

@@ -207,7 +207,6 @@ import asyncio, sys
 from pathlib import Path
 sys.path[:0] = sys.argv[2:]
 from test_journal import CHARTER, RECORDS
-from labctl.clock import ManualClock, settle
 from labctl.engine.journal import Entry, open_journal
 from labctl.engine.placement import Place
 from labctl.engine.run import Checkpoint
